@@ -1,0 +1,75 @@
+"""Checkpoint files of a trial: committed, checked when read, fenced by attempt.
+
+A checkpoint is `OUT/checkpoints/<trial_id>/<step 8d>-a<attempt>-<crc32 8x>.pt`. The checksum stands
+in the name because the format inside (a zip written by torch) does not notice a flipped bit.
+"""
+
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage.attempts import Claim, entitled
+from storage.errors import CorruptFile
+from storage.filesystem import write_atomic
+
+_NAME = re.compile(r"(\d{8,})-a(\d+)-([0-9a-f]{8})\.pt")
+
+
+@dataclass(frozen=True, order=True)
+class Checkpoint:
+    """One checkpoint file: `step` optimiser steps done, written by `attempt`."""
+
+    step: int
+    attempt: int
+    path: Path
+
+    def read(self) -> bytes:
+        """The bytes that were written.
+
+        Raises:
+            CorruptFile: they are not what was written.
+        """
+        try:
+            payload = self.path.read_bytes()
+        except OSError as error:
+            raise CorruptFile(self.path, f"cannot be read: {error.strerror}") from None
+        match = _NAME.fullmatch(self.path.name)
+        if match is None or zlib.crc32(payload) != int(match[3], 16):
+            raise CorruptFile(self.path, "its bytes do not have the checksum in its name")
+        return payload
+
+
+def write_checkpoint(folder: Path, step: int, attempt: int, payload: bytes) -> Checkpoint:
+    """Commit one checkpoint to a trial's folder; durable when this returns."""
+    path = folder / f"{step:08d}-a{attempt}-{zlib.crc32(payload):08x}.pt"
+    write_atomic(path, payload)
+    return Checkpoint(step, attempt, path)
+
+
+def list_checkpoints(folder: Path, claims: Sequence[Claim]) -> list[Checkpoint]:
+    """The entitled checkpoints of a trial, newest first."""
+    return sorted((c for c in _files(folder) if entitled(c.step, c.attempt, claims)), reverse=True)
+
+
+def covered_step(folder: Path, claims: Sequence[Claim]) -> int:
+    """Steps that no restart will make again: the newest entitled checkpoint's, or -1."""
+    return max((c.step for c in list_checkpoints(folder, claims)), default=-1)
+
+
+def prune_checkpoints(folder: Path, claims: Sequence[Claim], keep: int) -> None:
+    """Delete all but the newest `keep` entitled checkpoints, and those of fenced attempts."""
+    kept = set(list_checkpoints(folder, claims)[:keep])
+    for checkpoint in _files(folder):
+        if checkpoint not in kept:
+            checkpoint.path.unlink(missing_ok=True)
+
+
+def _files(folder: Path) -> Iterator[Checkpoint]:
+    if not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        match = _NAME.fullmatch(path.name)
+        if match:
+            yield Checkpoint(int(match[1]), int(match[2]), path)
