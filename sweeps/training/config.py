@@ -1,0 +1,94 @@
+"""A trial's resolved configuration: a plain nested dict, checked into settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from storage.errors import InputError
+from sweeps.training.data import DATASETS, Dataset
+from sweeps.training.methods import METHODS
+from sweeps.training.models import MODELS, Layer
+from sweeps.training.optimizers import OPTIMIZERS
+from sweeps.training.settings import Settings, check_settings, parse_settings
+from sweeps.training.streams import Streams
+
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class Seeds(Settings):
+    """The seed of each stream."""
+
+    topology: Seed = 0
+    weights: Seed = 0
+    data: Seed = 0
+
+
+class _Rest(Settings):
+    epochs: Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True)
+class TrialConfig:
+    """A configuration with its classes looked up and its values checked, part by part."""
+
+    data: Settings
+    checksum: str | None
+    model_class: Any
+    model: Any
+    method: Any
+    optimizer_class: Any
+    optimizer: Any
+    epochs: int
+    streams: Streams
+
+    def layers(self, dataset: Dataset) -> list[Layer]:
+        layers: list[Layer] = self.model_class.layers(
+            self.model, dataset.input_shape, dataset.n_classes
+        )
+        return layers
+
+
+def parse_config(config: Mapping[str, Any]) -> TrialConfig:
+    """Check a resolved configuration: data, model, method, optimizer, epochs, seeds.
+
+    ``data`` may hold the checksum that the data set must have. Raises InputError naming the first
+    key that is wrong, its value and what is allowed.
+    """
+    for key in config:
+        if key not in ("data", "model", "method", "optimizer", "epochs", "seeds"):
+            raise InputError(f"{key}: unknown key in a trial's configuration")
+    for key in ("data", "model", "method", "optimizer", "epochs"):
+        if key not in config:
+            raise InputError(f"{key}: is missing in a trial's configuration")
+    data = config["data"]
+    checksum = None
+    if isinstance(data, Mapping):
+        checksum = data.get("checksum")
+        data = {key: value for key, value in data.items() if key != "checksum"}
+    _, data_settings = parse_settings("data", data, DATASETS)
+    model_class, model = parse_settings("model", config["model"], MODELS)
+    method_class, method = parse_settings("method", config["method"], METHODS)
+    optimizer_class, optimizer = parse_settings("optimizer", config["optimizer"], OPTIMIZERS)
+    rest: _Rest = check_settings("", {"epochs": config["epochs"]}, _Rest)
+    seeds: Seeds = check_settings("seeds", config.get("seeds", {}), Seeds)
+    return TrialConfig(
+        data=data_settings,
+        checksum=checksum,
+        model_class=model_class,
+        model=model,
+        method=method_class(method),
+        optimizer_class=optimizer_class,
+        optimizer=optimizer,
+        epochs=rest.epochs,
+        streams=Streams(**seeds.model_dump()),
+    )
+
+
+def canonical_json(config: Mapping[str, Any]) -> str:
+    """The configuration as one text that is equal for equal configurations."""
+    return json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -1,0 +1,327 @@
+"""Training one trial: the loop, the same for every method.
+
+Steps are counted from 0 (nothing done). The topology update that is due after step s is made at
+the start of step s + 1, so the state after step s, its masks, weights and metrics, is of one
+topology: the one that was trained and evaluated; and nothing evolves after the last step.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from storage.errors import InputError
+from sweeps.training.config import canonical_json, parse_config
+from sweeps.training.connections import Connections, apply_change, layer_state
+from sweeps.training.data import load_dataset
+from sweeps.training.masking import BoolArray
+from sweeps.training.parameters import FlatParameters
+from sweeps.training.split import split_samples
+from sweeps.training.streams import Purpose
+from sweeps.training.weights import weights_to_bytes
+
+EVALUATION_BATCH = 2048
+
+
+class TrainingFailed(Exception):
+    """The training cannot go on; the message says what happened and at which step."""
+
+
+class Training:
+    """A trial from its resolved configuration: build it, run it, stop and go on anywhere.
+
+    Two trainings of one configuration are equal to the last bit on one machine, in one process or
+    in two, interrupted or not. torch's global random generator is neither used nor touched.
+
+    Args:
+        config: the resolved configuration (data, model, method, optimizer, epochs, seeds).
+        data_path: the folder with the data set's files, where it is not downloaded.
+        device: ``cpu`` or ``cuda``; masks and first weights do not depend on it.
+        threads: torch's threads in this process, from now on.
+
+    Raises:
+        InputError: the configuration, the data or the device is not what it must be.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        data_path: str | None = None,
+        device: str = "cpu",
+        threads: int = 1,
+    ) -> None:
+        self.config: dict[str, Any] = copy.deepcopy(dict(config))
+        self.threads = threads
+        self.device = _checked_device(device)
+        trial = parse_config(self.config)
+        self._streams = trial.streams
+        self._method = trial.method
+        torch.set_num_threads(threads)
+
+        self.dataset = load_dataset(trial.data, data_path)
+        if trial.checksum not in (None, self.dataset.checksum):
+            raise InputError(
+                f"data.checksum: {trial.checksum!r} is not allowed: the {self.dataset.name} files "
+                f"found here have {self.dataset.checksum}"
+            )
+        self._tensors = self.dataset.tensors(device)
+        self._split = split_samples(
+            len(self.dataset.y_train),
+            getattr(trial.data, "validation", 0.0),
+            trial.optimizer.batch_size,
+            self._streams,
+        )
+        self.steps_per_epoch = self._split.steps_per_epoch
+        self.total_steps = trial.epochs * self.steps_per_epoch
+        self._schedule = self._method.schedule(self.steps_per_epoch)
+
+        layers = trial.layers(self.dataset)
+        self.connections = Connections(layers, self._method.counts(layers), self._streams)
+        self.model = trial.model_class(
+            trial.model, self.dataset.input_shape, self.dataset.n_classes
+        )
+        self.model.draw_activations(self._streams)
+        for name, weights in self.connections.first_weights(self._streams).items():
+            self.model.weight(name).data.copy_(torch.from_numpy(weights))
+        self.model.to(self.device)
+        weights_of = {layer.name: self.model.weight(layer.name) for layer in layers}
+        self.parameters = FlatParameters(
+            self.model,
+            masked=[weights_of[layer.name] for layer in self.connections.masked],
+            weights=weights_of.values(),
+        )
+        self._slices = {
+            layer.name: self.parameters.slice_of(weights_of[layer.name]) for layer in layers
+        }
+        self._copy_masks()
+        self.optimizer = trial.optimizer_class(trial.optimizer, self.parameters)
+
+        self.step = 0
+        self._start_epoch()
+
+    @property
+    def epoch(self) -> int:
+        """Epochs completed."""
+        return self.step // self.steps_per_epoch
+
+    @property
+    def finished(self) -> bool:
+        return self.step >= self.total_steps
+
+    def masks(self) -> list[tuple[str, BoolArray, str, int]]:
+        """(name, mask (n_out, n_in), role, in_group) of every layer, first to last; copies."""
+        return [
+            (layer.name, self.connections.masks[layer.name].copy(), layer.role, layer.in_group)
+            for layer in self.connections.layers
+        ]
+
+    def run_epoch(self, on_step: Callable[[int], None] | None = None) -> dict[str, float]:
+        """Train to the end of the epoch that is under way and evaluate.
+
+        ``on_step(step)`` is called after each step; its time is not counted. Returns the epoch's
+        metrics: train_loss and train_accuracy (over the epoch's batches, each as it was trained
+        on), validation_* (with a split) and test_*, density, density_<layer>, connections,
+        connections_changed (in the new masks and not in the old, over the updates of this
+        epoch), exploration, seconds.
+
+        Raises TrainingFailed where a loss or a weight is no longer finite.
+        """
+        if self.finished:
+            raise ValueError(f"all {self.total_steps} steps are done")
+        torch.set_num_threads(self.threads)
+        started = time.perf_counter()
+        epoch, first = divmod(self.step, self.steps_per_epoch)
+        order = torch.from_numpy(self._split.order(self._streams, epoch)).to(self.device)
+        for batch in order.split(self._split.batch_size)[first:]:
+            if self._schedule.due(self.step):
+                self._update_topology()
+            self._train_on(batch)
+            if on_step is not None:
+                self._seconds += time.perf_counter() - started
+                on_step(self.step)
+                started = time.perf_counter()
+        metrics = self._metrics(len(order))
+        metrics["seconds"] = self._seconds + time.perf_counter() - started
+        self._start_epoch()
+        return metrics
+
+    def _train_on(self, batch: Tensor) -> None:
+        x, y = self._tensors[0][batch], self._tensors[1][batch]
+        parameters = self.parameters
+        parameters.gradients.zero_()
+        scores = self.model(x)
+        loss = F.cross_entropy(scores, y)
+        # Reading a loss waits for a GPU: there the check is made once an epoch, in _settle.
+        if self.device.type == "cpu" and not math.isfinite(loss.item()):
+            raise self._failure("loss", loss.item(), self.step + 1)
+        loss.backward()
+        parameters.mask_gradients()
+        self.step += 1
+        self.optimizer.step(self.step)
+        self._pending.append((loss.detach(), scores.detach(), y))
+
+    def _update_topology(self) -> None:
+        self._settle()
+        fraction = self._schedule.fraction(self.step)
+        for index, layer in enumerate(self.connections.layers):
+            if layer not in self.connections.masked:
+                continue
+            where = self._slices[layer.name]
+            state = layer_state(self.parameters, where, self.connections.masks[layer.name])
+            rng = self._streams.for_topology(Purpose.GROWTH, self.step, index)
+            change = self._method.update(state, fraction, rng)
+            mask = state.mask.copy()
+            mask.flat[change.dropped] = False
+            mask.flat[change.grown] = True
+            self._changed += self.connections.replace(layer.name, mask)
+            fan_in = mask.sum(axis=1)[change.grown // mask.shape[1]]
+            rng = self._streams.for_weights(Purpose.NEW_WEIGHTS, self.step, index)
+            new_weights = self._method.new_weights(rng, fan_in)
+            apply_change(self.parameters, self.optimizer, where, change, new_weights)
+
+    def _start_epoch(self) -> None:
+        self._pending: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._loss = 0.0
+        self._correct = 0
+        self._changed = 0
+        self._seconds = 0.0
+
+    def _settle(self) -> None:
+        """Add the steps since the last call to the epoch's sums.
+
+        The sums are the same whenever this is called: losses are added one by one, in order.
+        """
+        if not self._pending:
+            return
+        losses, scores, labels = zip(*self._pending, strict=True)
+        first = self.step - len(losses) + 1
+        for number, (loss, batch) in enumerate(
+            zip(torch.stack(losses).tolist(), labels, strict=True), start=first
+        ):
+            if not math.isfinite(loss):
+                raise self._failure("loss", loss, number)
+            self._loss += loss * len(batch)
+        hits = torch.cat(scores).argmax(dim=1) == torch.cat(labels)
+        self._correct += int(hits.sum())
+        self._pending.clear()
+
+    def _metrics(self, n_train: int) -> dict[str, float]:
+        self._settle()
+        if not bool(self.parameters.values.isfinite().all()):
+            raise self._failure("a weight", math.nan, self.step)
+        metrics = {"train_loss": self._loss / n_train, "train_accuracy": self._correct / n_train}
+        x_train, y_train, x_test, y_test = self._tensors
+        if len(self._split.validation):
+            held_out = torch.from_numpy(self._split.validation).to(self.device)
+            loss, accuracy = self._evaluate(x_train[held_out], y_train[held_out])
+            metrics |= {"validation_loss": loss, "validation_accuracy": accuracy}
+        loss, accuracy = self._evaluate(x_test, y_test)
+        metrics |= {"test_loss": loss, "test_accuracy": accuracy}
+        metrics |= self.connections.metrics()
+        metrics["connections_changed"] = float(self._changed)
+        return metrics
+
+    @torch.no_grad()
+    def _evaluate(self, x: Tensor, y: Tensor) -> tuple[float, float]:
+        """Mean loss and accuracy of the model as it is on samples x (n, ...), y (n,)."""
+        loss, correct = 0.0, 0
+        self.model.eval()
+        for start in range(0, len(y), EVALUATION_BATCH):
+            labels = y[start : start + EVALUATION_BATCH]
+            scores = self.model(x[start : start + EVALUATION_BATCH])
+            loss += F.cross_entropy(scores, labels, reduction="sum").item()
+            correct += int((scores.argmax(dim=1) == labels).sum())
+        self.model.train()
+        return loss / len(y), correct / len(y)
+
+    def _failure(self, what: str, value: float, step: int) -> TrainingFailed:
+        epoch = (step - 1) // self.steps_per_epoch + 1
+        return TrainingFailed(f"{what} is {value} at epoch {epoch}, step {step}")
+
+    def _copy_masks(self) -> None:
+        """The masks as numbers on the device, where gradients are multiplied by them."""
+        for layer in self.connections.masked:
+            mask = torch.from_numpy(self.connections.masks[layer.name].ravel())
+            self.parameters.mask[self._slices[layer.name]] = mask.to(self.device, torch.float32)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the rest of the training depends on; tensors (on the CPU) and numbers.
+
+        Safe for ``torch.save`` and ``torch.load(weights_only=True)``. There are no random states
+        in it: every draw is a function of the seeds and the step (see streams.py).
+        """
+        self._settle()
+        return {
+            "config": canonical_json(self.config),
+            "step": self.step,
+            "values": self.parameters.values.cpu().clone(),
+            "slots": {name: slot.cpu().clone() for name, slot in self.optimizer.slots.items()},
+            "masks": {layer.name: _packed(self.connections.masks[layer.name])
+                      for layer in self.connections.masked},
+            "ever": {name: _packed(mask) for name, mask in self.connections.ever.items()},
+            "epoch_sums": {
+                "loss": self._loss,
+                "correct": self._correct,
+                "changed": self._changed,
+                "seconds": self._seconds,
+            },
+        }  # fmt: skip
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where ``state_dict`` was taken, in the middle of an epoch too.
+
+        Raises InputError where the state is of another configuration.
+        """
+        if state["config"] != canonical_json(self.config):
+            raise InputError("the checkpoint is of another configuration than this trial's")
+        self.step = state["step"]
+        self.parameters.values.copy_(state["values"])
+        for name, slot in self.optimizer.slots.items():
+            slot.copy_(state["slots"][name])
+        for layer in self.connections.masked:
+            self.connections.masks[layer.name] = _unpacked(state["masks"][layer.name], layer.shape)
+            self.connections.ever[layer.name] = _unpacked(state["ever"][layer.name], layer.shape)
+        self._copy_masks()
+        self._start_epoch()
+        sums = state["epoch_sums"]
+        self._loss, self._correct = sums["loss"], sums["correct"]
+        self._changed, self._seconds = sums["changed"], sums["seconds"]
+
+    def weights_bytes(self) -> bytes:
+        """The weights as a safetensors file, the configuration in its metadata."""
+        return weights_to_bytes(
+            self.model, self.config, self.dataset.input_shape, self.dataset.n_classes
+        )
+
+    def save_weights(self, path: str | PathLike[str]) -> None:
+        """Write ``weights_bytes`` to a file; ``load_model(path)`` reads it."""
+        Path(path).write_bytes(self.weights_bytes())
+
+
+def _checked_device(device: str) -> torch.device:
+    try:
+        checked = torch.device(device)
+    except RuntimeError:
+        raise InputError(f"device: {device!r} is not allowed: cpu or cuda") from None
+    if checked.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device: {device!r} is not allowed: torch finds no CUDA device here")
+    return checked
+
+
+def _packed(mask: BoolArray) -> Tensor:
+    return torch.from_numpy(np.packbits(mask))
+
+
+def _unpacked(bits: Tensor, shape: tuple[int, int]) -> BoolArray:
+    mask = np.unpackbits(bits.numpy(), count=shape[0] * shape[1])
+    return mask.astype(bool).reshape(shape)

@@ -1,0 +1,53 @@
+"""Trained weights as a safetensors file that says what they belong to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load, save
+from torch import nn
+
+from storage.errors import CorruptFile, InputError
+from sweeps.training.models import MODELS
+from sweeps.training.settings import parse_settings
+
+_METADATA = "toposweep"
+
+
+def weights_to_bytes(
+    model: nn.Module, config: Mapping[str, Any], input_shape: tuple[int, ...], n_classes: int
+) -> bytes:
+    """The model's parameters and, as metadata, the trial's configuration and the model's ends."""
+    about = {"config": config, "input_shape": list(input_shape), "n_classes": n_classes}
+    # A clone each: safetensors refuses tensors that share memory, and these are views of one.
+    tensors = {name: tensor.cpu().clone() for name, tensor in model.state_dict().items()}
+    content: bytes = save(tensors, metadata={_METADATA: json.dumps(about, sort_keys=True)})
+    return content
+
+
+def load_model(path: str | PathLike[str]) -> nn.Module:
+    """The model whose weights ``save_weights`` wrote, on the CPU, in eval mode.
+
+    It takes inputs as the data set gives them (``load_dataset``), scaled, (n, *input_shape).
+    Raises InputError where there is no such file and CorruptFile where it is something else.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+        with safe_open(path, framework="pt") as opened:
+            about = json.loads((opened.metadata() or {})[_METADATA])
+        model_class, settings = parse_settings("model", about["config"]["model"], MODELS)
+        model: nn.Module = model_class(settings, tuple(about["input_shape"]), about["n_classes"])
+        model.load_state_dict(load(content))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except KeyError:
+        raise CorruptFile(path, "does not say which model its weights belong to") from None
+    except (SafetensorError, ValueError, RuntimeError) as error:
+        raise CorruptFile(path, f"not the weights of a model: {error}".splitlines()[0]) from None
+    return model.eval()
