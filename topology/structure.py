@@ -1,0 +1,102 @@
+"""What a topology looks like by itself, and how two overlap with every neuron left in place.
+
+A mask is (n_out, n_in), a dense boolean array or a scipy sparse one; masks of a network come first
+layer first and chain as `overlap.prepare` describes.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from topology.overlap import Topology, prepare
+
+
+def hamming(a: Sequence[Any], b: Sequence[Any]) -> tuple[float, ...]:
+    """Share of possible connections that only one of the two has, layer by layer.
+
+    Raises:
+        ValueError: masks of different shapes; a mask that is none.
+    """
+    return tuple(
+        only_one / (shape[0] * shape[1]) for only_one, _, shape in _connection_counts(a, b)
+    )
+
+
+def jaccard(a: Sequence[Any], b: Sequence[Any]) -> tuple[float, ...]:
+    """Jaccard distance of the two sets of connections, layer by layer; 0 when both are empty.
+
+    Raises:
+        ValueError: masks of different shapes; a mask that is none.
+    """
+    return tuple(
+        only_one / in_any if in_any else 0.0 for only_one, in_any, _ in _connection_counts(a, b)
+    )
+
+
+def _connection_counts(
+    a: Sequence[Any], b: Sequence[Any]
+) -> Iterable[tuple[int, int, tuple[int, int]]]:
+    """Connections in exactly one, connections in any, shape: of each layer."""
+    first, second = prepare(a).layers, prepare(b).layers
+    shapes = [layer.shape for layer in first], [layer.shape for layer in second]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"masks of different shapes have no neurons in common: {shapes}")
+    for x, y, shape in zip(first, second, shapes[0], strict=True):
+        common = int(x.rows.multiply(y.rows).nnz)
+        in_any = int(x.rows.nnz) + int(y.rows.nnz) - common
+        yield in_any - common, in_any, shape
+
+
+def degrees(mask: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Connections into each neuron (n_out,) and out of each input (n_in,)."""
+    rows = prepare([mask]).layers[0].rows
+    incoming = np.diff(rows.indptr).astype(np.int64)
+    outgoing = np.bincount(rows.indices, minlength=rows.shape[1]).astype(np.int64)
+    return incoming, outgoing
+
+
+def dead_neurons(masks: Sequence[Any]) -> tuple[NDArray[np.bool_], ...]:
+    """The neurons that lie on no path from an input to an output: one (n_out,) array a layer.
+
+    Nothing they compute depends on the input and reaches the output. In the last layer these are
+    the outputs that no input reaches.
+    """
+    layers = prepare(masks).layers
+    reached: list[NDArray[np.bool_]] = []
+    for layer in layers:
+        inputs = np.repeat(reached[-1], layer.in_group) if reached else np.ones(layer.shape[1])
+        reached.append(layer.rows @ inputs.astype(np.int64) > 0)
+    alive = [reached[-1]]
+    for layer, reached_before in zip(layers[:0:-1], reached[-2::-1], strict=True):
+        used = alive[0].astype(np.int64) @ layer.rows > 0
+        reaching = used.reshape(len(reached_before), layer.in_group).any(axis=1)
+        alive.insert(0, reached_before & reaching)
+    return tuple(~neurons for neurons in alive)
+
+
+def exploration_rate(snapshots: Iterable[Sequence[Any] | Topology]) -> float:
+    """Share of all possible connections that existed in at least one of the snapshots.
+
+    The in-time over-parametrisation rate of Liu et al. 2021 (arXiv 2102.02887), R_s: the size of
+    the union of all masks so far over the number of weights. Reads one snapshot at a time.
+
+    Raises:
+        ValueError: no snapshots, or snapshots of different shapes.
+    """
+    union: list[csr_array] = []
+    for snapshot in snapshots:
+        topology = snapshot if isinstance(snapshot, Topology) else prepare(snapshot)
+        masks = [layer.rows.astype(bool) for layer in topology.layers]
+        if not union:
+            union = masks
+        elif [mask.shape for mask in masks] != [mask.shape for mask in union]:
+            raise ValueError("snapshots of different shapes are not those of one network")
+        else:
+            union = [seen.maximum(mask) for seen, mask in zip(union, masks, strict=True)]
+    if not union:
+        raise ValueError("an exploration rate needs at least one snapshot")
+    possible = sum(mask.shape[0] * mask.shape[1] for mask in union)
+    return sum(int(mask.nnz) for mask in union) / possible
