@@ -15,6 +15,7 @@ from sweeps.training.methods import METHODS
 from sweeps.training.models import MODELS, Layer
 from sweeps.training.optimizers import OPTIMIZERS
 from sweeps.training.settings import Settings, check_settings, parse_settings
+from sweeps.training.split import Split, split_samples
 from sweeps.training.streams import Streams
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -87,6 +88,33 @@ def parse_config(config: Mapping[str, Any]) -> TrialConfig:
         epochs=rest.epochs,
         streams=Streams(**seeds.model_dump()),
     )
+
+
+def split_of(trial: TrialConfig, dataset: Dataset) -> Split:
+    """Which samples of the data set train, which validate, and how many make a step."""
+    return split_samples(
+        len(dataset.y_train),
+        getattr(trial.data, "validation", 0.0),
+        trial.optimizer.batch_size,
+        trial.streams,
+    )
+
+
+def check_training(config: Mapping[str, Any], dataset: Dataset) -> None:
+    """Check a resolved configuration against its data set, without building anything.
+
+    Raises InputError for all that ``Training`` would refuse, but the device: a value that is not
+    allowed, a batch larger than the training samples, a density that leaves a layer without
+    connections, a model that cannot take such inputs.
+    """
+    trial = parse_config(config)
+    split_of(trial, dataset)
+    trial.method.counts(trial.layers(dataset))
+
+
+def steps_per_epoch(config: Mapping[str, Any], dataset: Dataset) -> int:
+    """Optimiser steps of one epoch."""
+    return split_of(parse_config(config), dataset).steps_per_epoch
 
 
 def canonical_json(config: Mapping[str, Any]) -> str:

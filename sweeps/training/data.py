@@ -231,8 +231,8 @@ def _dataset(name: str, x_train: UInt8, y_train: UInt8, x_test: UInt8, y_test: U
         raise InputError(f"data.name: {name!r}: all training pixels are equal, nothing to learn")
 
     def scaled(images: UInt8) -> npt.NDArray[np.float32]:
-        table = (np.arange(256) - mean) / deviation
-        return table.astype(np.float32)[images]
+        table = ((np.arange(256) - mean) / deviation).astype(np.float32)
+        return np.take(table, images)
 
     return Dataset(
         name=name,
@@ -265,5 +265,6 @@ def _download(name: str, mirrors: list[str], sha256: dict[str, str]) -> Path:
             return Path(files.path)
     raise InputError(
         f"data.name: {name!r} is not in {files.path} and could not be downloaded "
-        f"({'; '.join(reasons)}); put {', '.join(sha256)} there, or name their folder with data.path"
+        f"({'; '.join(reasons)}); put {', '.join(sha256)} there, "
+        "or name their folder with data.path"
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import time
 from collections.abc import Callable, Mapping
 from os import PathLike
@@ -21,14 +22,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from storage.errors import InputError
-from sweeps.training.config import canonical_json, parse_config
+from sweeps.training.config import (
+    canonical_json,
+    check_training,
+    parse_config,
+    split_of,
+    steps_per_epoch,
+)
 from sweeps.training.connections import Connections, apply_change, layer_state
 from sweeps.training.data import load_dataset
 from sweeps.training.masking import BoolArray
 from sweeps.training.parameters import FlatParameters
-from sweeps.training.split import split_samples
 from sweeps.training.streams import Purpose
 from sweeps.training.weights import weights_to_bytes
+
+__all__ = ["Training", "TrainingFailed", "check_training", "steps_per_epoch"]
 
 EVALUATION_BATCH = 2048
 
@@ -75,12 +83,7 @@ class Training:
                 f"found here have {self.dataset.checksum}"
             )
         self._tensors = self.dataset.tensors(device)
-        self._split = split_samples(
-            len(self.dataset.y_train),
-            getattr(trial.data, "validation", 0.0),
-            trial.optimizer.batch_size,
-            self._streams,
-        )
+        self._split = split_of(trial, self.dataset)
         self.steps_per_epoch = self._split.steps_per_epoch
         self.total_steps = trial.epochs * self.steps_per_epoch
         self._schedule = self._method.schedule(self.steps_per_epoch)
@@ -142,7 +145,7 @@ class Training:
         started = time.perf_counter()
         epoch, first = divmod(self.step, self.steps_per_epoch)
         order = torch.from_numpy(self._split.order(self._streams, epoch)).to(self.device)
-        for batch in order.split(self._split.batch_size)[first:]:
+        for batch in torch.split(order, self._split.batch_size)[first:]:
             if self._schedule.due(self.step):
                 self._update_topology()
             self._train_on(batch)
@@ -164,7 +167,7 @@ class Training:
         # Reading a loss waits for a GPU: there the check is made once an epoch, in _settle.
         if self.device.type == "cpu" and not math.isfinite(loss.item()):
             raise self._failure("loss", loss.item(), self.step + 1)
-        loss.backward()
+        torch.autograd.backward(loss)
         parameters.mask_gradients()
         self.step += 1
         self.optimizer.step(self.step)
@@ -280,6 +283,9 @@ class Training:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where ``state_dict`` was taken, in the middle of an epoch too.
 
+        A state taken by ``on_step`` after an epoch's last step goes on with the next epoch: the
+        metrics of the one that ended are not in it.
+
         Raises InputError where the state is of another configuration.
         """
         if state["config"] != canonical_json(self.config):
@@ -293,9 +299,10 @@ class Training:
             self.connections.ever[layer.name] = _unpacked(state["ever"][layer.name], layer.shape)
         self._copy_masks()
         self._start_epoch()
-        sums = state["epoch_sums"]
-        self._loss, self._correct = sums["loss"], sums["correct"]
-        self._changed, self._seconds = sums["changed"], sums["seconds"]
+        if self.step % self.steps_per_epoch:
+            sums = state["epoch_sums"]
+            self._loss, self._correct = sums["loss"], sums["correct"]
+            self._changed, self._seconds = sums["changed"], sums["seconds"]
 
     def weights_bytes(self) -> bytes:
         """The weights as a safetensors file, the configuration in its metadata."""
@@ -304,8 +311,10 @@ class Training:
         )
 
     def save_weights(self, path: str | PathLike[str]) -> None:
-        """Write ``weights_bytes`` to a file; ``load_model(path)`` reads it."""
-        Path(path).write_bytes(self.weights_bytes())
+        """Write ``weights_bytes`` to a file, whole or not at all; ``load_model(path)`` reads it."""
+        temporary = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
+        temporary.write_bytes(self.weights_bytes())
+        temporary.replace(path)
 
 
 def _checked_device(device: str) -> torch.device:

@@ -19,16 +19,16 @@ from sweeps.training.initial import NEW_WEIGHTS
 from sweeps.training.masking import DROPS, GROWS, Change, FloatArray, LayerState, Positions, evolve
 from sweeps.training.models import Layer
 from sweeps.training.schedules import Never, Periodic, Schedule
-from sweeps.training.settings import Settings
+from sweeps.training.settings import Settings as BaseSettings
 
 
-class DenseSettings(Settings):
+class DenseSettings(BaseSettings):
     """Every connection, always."""
 
     name: Literal["dense"] = "dense"
 
 
-class SparseSettings(Settings):
+class SparseSettings(BaseSettings):
     """What every sparse start needs.
 
     ``density`` in (0, 1]: connections over weights, of the masked layers together;
@@ -86,7 +86,7 @@ class SetSettings(SparseSettings):
 class Dense:
     """Nothing is masked and nothing changes."""
 
-    Settings: ClassVar[type[Settings]] = DenseSettings
+    Settings: ClassVar[type[BaseSettings]] = DenseSettings
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings
@@ -117,7 +117,7 @@ class Dense:
 class Static(Dense):
     """A sparse topology, drawn once."""
 
-    Settings = StaticSettings
+    Settings: ClassVar[type[BaseSettings]] = StaticSettings
 
     def masked(self, layers: Sequence[Layer]) -> list[Layer]:
         return [layer for layer in layers if layer.role != "output" or self.settings.mask_output]
@@ -134,7 +134,7 @@ class Static(Dense):
 class Set(Static):
     """Static, and at intervals the weights nearest zero make room for new connections."""
 
-    Settings = SetSettings
+    Settings: ClassVar[type[BaseSettings]] = SetSettings
     drop = staticmethod(DROPS["by_sign"])
     grow = staticmethod(GROWS["random"])
 

@@ -56,9 +56,9 @@ class MLPSettings(Settings):
     """Fully connected layers. ``hidden``: the width of each hidden layer, first to last."""
 
     name: Literal["mlp"] = "mlp"
-    hidden: Annotated[
-        list[Annotated[int, Field(ge=1, le=1_000_000)]], Field(min_length=1, max_length=1000)
-    ] = [64, 64]
+    hidden: list[Annotated[int, Field(ge=1, le=1_000_000)]] = Field(
+        default=[64, 64], min_length=1, max_length=1000
+    )
     activation: Literal["relu", "srelu"] = "relu"
 
 
@@ -93,15 +93,7 @@ class MLP(nn.Module):
     def __init__(self, settings: MLPSettings, input_shape: tuple[int, ...], n_classes: int) -> None:
         super().__init__()
         layers = self.layers(settings, input_shape, n_classes)
-        # skip_init: the streams draw every start; torch's global generator stays untouched.
-        self.linear = nn.ModuleDict(
-            {
-                layer.name: nn.utils.skip_init(nn.Linear, layer.shape[1], layer.shape[0])
-                for layer in layers
-            }
-        )
-        for linear in self.linear.values():
-            nn.init.zeros_(linear.bias)
+        self.linear = nn.ModuleDict({layer.name: _linear(*layer.shape) for layer in layers})
         self.activation = nn.ModuleDict()
         if settings.activation == "srelu":
             self.activation.update({layer.name: SReLU(layer.shape[0]) for layer in layers[:-1]})
@@ -127,6 +119,7 @@ class MLP(nn.Module):
 
     def draw_activations(self, streams: Streams) -> None:
         for index, srelu in enumerate(self.activation.values()):
+            assert isinstance(srelu, SReLU)
             rng = streams.for_weights(Purpose.ACTIVATION, index)
             for parameter, high in ((srelu.a_left, 1.0), (srelu.width, 5.0)):
                 draw = torch.from_numpy(rng.uniform(0, high, len(parameter)))
@@ -135,11 +128,20 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Class scores (batch, n_classes) of inputs (batch, *input_shape)."""
         x = x.flatten(1)
-        *hidden, (_, output) = self.linear.items()
-        for name, linear in hidden:
-            x = F.linear(x, linear.weight, linear.bias)
-            x = self.activation[name](x) if self.activation else F.relu(x)
-        return F.linear(x, output.weight, output.bias)
+        for name, linear in self.linear.items():
+            x = linear(x)
+            if name != "output":
+                x = self.activation[name](x) if self.activation else F.relu(x)
+        return x
+
+
+def _linear(n_out: int, n_in: int) -> nn.Linear:
+    """A linear layer of zeros; through the meta device, because the usual start would draw from
+    torch's global generator only to be drawn again from the trial's streams."""
+    linear = nn.Linear(n_in, n_out, device="meta").to_empty(device="cpu")
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear
 
 
 MODELS: Mapping[str, Any] = {"mlp": MLP}

@@ -41,7 +41,7 @@ def parse_settings(key: str, values: object, registry: Mapping[str, Any]) -> tup
     if not isinstance(values, Mapping):
         raise InputError(f"{key}: {values!r} is not allowed: a mapping with a name is needed")
     name = values.get("name")
-    if name not in registry:
+    if not isinstance(name, str) or name not in registry:
         raise InputError(f"{key}.name: {name!r} is not allowed{_nearest(str(name), registry)}")
     chosen = registry[name]
     return chosen, check_settings(key, values, chosen.Settings)
