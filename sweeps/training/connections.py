@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -34,14 +34,11 @@ class Connections:
             self.masks[layer.name] = draw_mask(layer.shape, count, rng)
         self.ever = {layer.name: self.masks[layer.name].copy() for layer in self.masked}
 
-    def first_weights(self, streams: Streams) -> dict[str, FloatArray]:
-        """The start of every layer's weights, exactly 0 off the mask."""
-        return {
-            layer.name: he_by_fan_in(
-                self.masks[layer.name], streams.for_weights(Purpose.FIRST_WEIGHTS, index)
-            )
-            for index, layer in enumerate(self.layers)
-        }
+    def first_weights(self, streams: Streams) -> Iterator[tuple[str, FloatArray]]:
+        """The start of each layer's weights in turn, exactly 0 off the mask."""
+        for index, layer in enumerate(self.layers):
+            rng = streams.for_weights(Purpose.FIRST_WEIGHTS, index)
+            yield layer.name, he_by_fan_in(self.masks[layer.name], rng)
 
     def replace(self, name: str, mask: BoolArray) -> int:
         """Give a layer another mask; returns how many of its connections are new to it."""

@@ -94,7 +94,7 @@ class Training:
             trial.model, self.dataset.input_shape, self.dataset.n_classes
         )
         self.model.draw_activations(self._streams)
-        for name, weights in self.connections.first_weights(self._streams).items():
+        for name, weights in self.connections.first_weights(self._streams):
             self.model.weight(name).data.copy_(torch.from_numpy(weights))
         self.model.to(self.device)
         weights_of = {layer.name: self.model.weight(layer.name) for layer in layers}
@@ -144,21 +144,26 @@ class Training:
         torch.set_num_threads(self.threads)
         started = time.perf_counter()
         epoch, first = divmod(self.step, self.steps_per_epoch)
-        order = torch.from_numpy(self._split.order(self._streams, epoch)).to(self.device)
-        for batch in torch.split(order, self._split.batch_size)[first:]:
+        for batch in self.batches(epoch)[first:]:
             if self._schedule.due(self.step):
                 self._update_topology()
-            self._train_on(batch)
+            self.train_step(batch)
             if on_step is not None:
                 self._seconds += time.perf_counter() - started
                 on_step(self.step)
                 started = time.perf_counter()
-        metrics = self._metrics(len(order))
+        metrics = self._metrics()
         metrics["seconds"] = self._seconds + time.perf_counter() - started
         self._start_epoch()
         return metrics
 
-    def _train_on(self, batch: Tensor) -> None:
+    def batches(self, epoch: int) -> tuple[Tensor, ...]:
+        """The batches of epoch ``epoch`` (the first is 0), as indices into the training samples."""
+        order = torch.from_numpy(self._split.order(self._streams, epoch)).to(self.device)
+        return torch.split(order, self._split.batch_size)
+
+    def train_step(self, batch: Tensor) -> None:
+        """One optimiser step on the samples of a batch, without any topology update."""
         x, y = self._tensors[0][batch], self._tensors[1][batch]
         parameters = self.parameters
         parameters.gradients.zero_()
@@ -218,24 +223,32 @@ class Training:
         self._correct += int(hits.sum())
         self._pending.clear()
 
-    def _metrics(self, n_train: int) -> dict[str, float]:
+    def _metrics(self) -> dict[str, float]:
         self._settle()
         if not bool(self.parameters.values.isfinite().all()):
             raise self._failure("a weight", math.nan, self.step)
-        metrics = {"train_loss": self._loss / n_train, "train_accuracy": self._correct / n_train}
+        n_train = len(self._split.train)
+        return {
+            "train_loss": self._loss / n_train,
+            "train_accuracy": self._correct / n_train,
+            **self.evaluate(),
+            **self.connections.metrics(),
+            "connections_changed": float(self._changed),
+        }
+
+    def evaluate(self) -> dict[str, float]:
+        """validation_loss and validation_accuracy (with a split), test_loss and test_accuracy."""
         x_train, y_train, x_test, y_test = self._tensors
+        metrics: dict[str, float] = {}
         if len(self._split.validation):
             held_out = torch.from_numpy(self._split.validation).to(self.device)
-            loss, accuracy = self._evaluate(x_train[held_out], y_train[held_out])
+            loss, accuracy = self._loss_and_accuracy(x_train[held_out], y_train[held_out])
             metrics |= {"validation_loss": loss, "validation_accuracy": accuracy}
-        loss, accuracy = self._evaluate(x_test, y_test)
-        metrics |= {"test_loss": loss, "test_accuracy": accuracy}
-        metrics |= self.connections.metrics()
-        metrics["connections_changed"] = float(self._changed)
-        return metrics
+        loss, accuracy = self._loss_and_accuracy(x_test, y_test)
+        return metrics | {"test_loss": loss, "test_accuracy": accuracy}
 
     @torch.no_grad()
-    def _evaluate(self, x: Tensor, y: Tensor) -> tuple[float, float]:
+    def _loss_and_accuracy(self, x: Tensor, y: Tensor) -> tuple[float, float]:
         """Mean loss and accuracy of the model as it is on samples x (n, ...), y (n,)."""
         loss, correct = 0.0, 0
         self.model.eval()

@@ -138,7 +138,7 @@ class MLP(nn.Module):
 def _linear(n_out: int, n_in: int) -> nn.Linear:
     """A linear layer of zeros; through the meta device, because the usual start would draw from
     torch's global generator only to be drawn again from the trial's streams."""
-    linear = nn.Linear(n_in, n_out, device="meta").to_empty(device="cpu")
+    linear = nn.Linear(n_in, n_out, device="meta").to_empty(device=torch.get_default_device())
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
     return linear

@@ -27,6 +27,11 @@ class Optimizer(Protocol):
 
     slots: dict[str, Tensor]
 
+    @staticmethod
+    def slot_names(settings: Any) -> list[str]:
+        """The slots that these settings need."""
+        ...
+
     def step(self, step: int) -> None:
         """Step number ``step`` (the first is 1), from the gradients in the flat parameters."""
         ...
@@ -51,7 +56,11 @@ class SGD:
     def __init__(self, settings: SGDSettings, parameters: FlatParameters) -> None:
         self.settings = settings
         self.parameters = parameters
-        self.slots = {"momentum": parameters.new_slot()} if settings.momentum else {}
+        self.slots = {name: parameters.new_slot() for name in self.slot_names(settings)}
+
+    @staticmethod
+    def slot_names(settings: SGDSettings) -> list[str]:
+        return ["momentum"] if settings.momentum else []
 
     def step(self, step: int) -> None:
         settings, parameters = self.settings, self.parameters
@@ -84,7 +93,11 @@ class Adam:
     def __init__(self, settings: AdamSettings, parameters: FlatParameters) -> None:
         self.settings = settings
         self.parameters = parameters
-        self.slots = {"mean": parameters.new_slot(), "square": parameters.new_slot()}
+        self.slots = {name: parameters.new_slot() for name in self.slot_names(settings)}
+
+    @staticmethod
+    def slot_names(settings: AdamSettings) -> list[str]:
+        return ["mean", "square"]
 
     def step(self, step: int) -> None:
         settings, parameters, (beta1, beta2) = self.settings, self.parameters, self.betas

@@ -1,0 +1,112 @@
+"""What a trial will cost, before it runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from sweeps.training.config import TrialConfig, parse_config, split_of
+from sweeps.training.data import Dataset, load_dataset
+from sweeps.training.loop import EVALUATION_BATCH, Training, TrainingFailed
+from sweeps.training.models import Layer
+
+_FLOAT = 4  # bytes
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A trial's cost.
+
+    ``parameters`` counts every learned number, connected or not; ``connections`` those of each
+    layer that the mask keeps. ``memory_bytes`` is the trial's own: parameters, gradients,
+    optimiser, masks, activations and the data set, without the libraries' few hundred MB a process.
+    ``seconds_per_epoch`` is measured on this machine, None where that was not asked for.
+    """
+
+    parameters: int
+    connections: dict[str, int]
+    memory_bytes: int
+    steps_per_epoch: int
+    total_steps: int
+    seconds_per_epoch: float | None
+
+
+def estimate(
+    config: Mapping[str, Any],
+    data_path: str | None = None,
+    device: str = "cpu",
+    threads: int = 1,
+    measure_for: float = 0.3,
+) -> Estimate:
+    """Estimate the trial of a resolved configuration.
+
+    ``measure_for`` is about how many seconds of real steps to time; 0 builds and times nothing.
+    Trials that differ only in seeds cost the same: ask once for all of them.
+    Raises InputError where the configuration cannot be trained.
+    """
+    trial = parse_config(config)
+    dataset = load_dataset(trial.data, data_path)
+    split = split_of(trial, dataset)
+    layers = trial.layers(dataset)
+    sizes = {layer.name: layer.shape[0] * layer.shape[1] for layer in layers}
+    parameters = _count_parameters(trial, dataset)
+    seconds = None
+    if measure_for > 0:
+        seconds = _seconds_per_epoch(Training(config, data_path, device, threads), measure_for)
+    return Estimate(
+        parameters=parameters,
+        connections=sizes | trial.method.counts(layers),
+        memory_bytes=_memory(trial, dataset, layers, parameters),
+        steps_per_epoch=split.steps_per_epoch,
+        total_steps=split.steps_per_epoch * trial.epochs,
+        seconds_per_epoch=seconds,
+    )
+
+
+def _count_parameters(trial: TrialConfig, dataset: Dataset) -> int:
+    with torch.device("meta"):  # shapes only: a model of any size is built in no memory
+        model = trial.model_class(trial.model, dataset.input_shape, dataset.n_classes)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _memory(trial: TrialConfig, dataset: Dataset, layers: list[Layer], parameters: int) -> int:
+    slots = len(trial.optimizer_class.slot_names(trial.optimizer))
+    sizes = {layer.name: layer.shape[0] * layer.shape[1] for layer in layers}
+    masked = sum(sizes[layer.name] for layer in trial.method.masked(layers))
+    # A mask is a float where gradients are multiplied by it, and two booleans (now, ever).
+    connections = masked * (_FLOAT + 2) + (sum(sizes.values()) - masked)
+    held = (dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test)
+    evaluated = min(EVALUATION_BATCH, max(len(dataset.y_test), trial.optimizer.batch_size))
+    neurons = layers[0].shape[1] + 2 * sum(layer.shape[0] for layer in layers)
+    data = sum(int(array.nbytes) for array in held)
+    return _FLOAT * (parameters * (2 + slots) + evaluated * neurons) + connections + data
+
+
+def _seconds_per_epoch(training: Training, measure_for: float) -> float:
+    """From real steps and one evaluation; topology updates are left out."""
+    batches = training.batches(epoch=0)
+    steps = 0
+    started = time.perf_counter()
+    # A trial whose loss is soon infinite has taken its time all the same.
+    with suppress(TrainingFailed):
+        training.train_step(batches[0])  # the first one is slower: libraries set themselves up
+        started = time.perf_counter()
+        while time.perf_counter() - started < measure_for:
+            training.train_step(batches[steps % len(batches)])
+            steps += 1
+    _wait(training.device)
+    steps = max(steps, 1)
+    seconds_per_step = (time.perf_counter() - started) / steps
+    started = time.perf_counter()
+    training.evaluate()
+    return seconds_per_step * training.steps_per_epoch + time.perf_counter() - started
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
