@@ -1,0 +1,317 @@
+"""Distances between snapshots: the tiles as they come, the matrix put together from them.
+
+OUT/distances/<name>/
+    tiles/<tile>.parquet  one shard of the pairs each; the unit of resumption
+    matrix.parquet        every pair, one row each, in the order of the plan's tiles
+    labels.parquet        what the numbers i and j stand for: trial_id, step, group, configuration
+    spec.json             what was asked for
+
+A row holds `i` and `j` (int32, positions in the labels), `network` (double), `canonical` (bool) and
+a double a layer, null where the pair's networks do not have that layer. Every file carries the
+digest of what it was computed from.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from storage.errors import CorruptFile, InputError
+from storage.filesystem import local_folder, read_json, remove_temporaries, write_atomic, write_json
+from storage.parquet import open_parquet, open_writer
+
+_FIXED = ("i", "j", "network", "canonical")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_ROW_GROUP = 100_000
+
+
+def check_distance_name(name: str) -> str:
+    """The name if it can be a folder's, else InputError."""
+    if not _NAME.fullmatch(name):
+        raise InputError(
+            f"distances cannot be named {name!r}: a name is letters, digits, '_' and '-'"
+        )
+    return name
+
+
+class DistanceStore:
+    """The files of one named set of distances. Every write appears whole or not at all."""
+
+    def __init__(self, out: str | Path, name: str) -> None:
+        self.name = check_distance_name(name)
+        self.folder = local_folder(out) / "distances" / name
+        self.tiles = self.folder / "tiles"
+        self.matrix = self.folder / "matrix.parquet"
+        self.labels = self.folder / "labels.parquet"
+        self.spec = self.folder / "spec.json"
+
+    def write_tile(
+        self,
+        tile: str,
+        digest: str,
+        *,
+        i: NDArray[np.int32],
+        j: NDArray[np.int32],
+        values: NDArray[np.float64],
+        canonical: NDArray[np.bool_],
+        layers: Sequence[str],
+    ) -> None:
+        """Write one tile.
+
+        Args:
+            tile: its name within the plan.
+            digest: what its values follow from; a tile with another digest is not current.
+            i, j: (n,) the pairs.
+            values: (n, 1 + L) the network's distance and each layer's.
+            canonical: (n,).
+            layers: L names.
+        """
+        columns = {
+            "i": pa.array(i, pa.int32()),
+            "j": pa.array(j, pa.int32()),
+            "network": pa.array(values[:, 0]),
+            "canonical": pa.array(canonical),
+        }
+        columns |= {name: pa.array(values[:, 1 + k]) for k, name in enumerate(layers)}
+        table = pa.table(columns, schema=distance_schema(layers))
+        _write(self.tile_path(tile), table.schema, [table], digest)
+
+    def tile_path(self, tile: str) -> Path:
+        """Where a tile lies."""
+        return self.tiles / f"{tile}.parquet"
+
+    def tile_is_current(self, tile: str, digest: str) -> bool:
+        """Whether a tile is there, whole, and holds what this digest stands for."""
+        try:
+            return _read(self.tile_path(tile))[1] == digest
+        except (CorruptFile, FileNotFoundError):
+            return False
+
+    def assemble(self, tiles: Iterable[tuple[str, str]], layers: Sequence[str], plan: str) -> None:
+        """Put the matrix together from its tiles, a few of them in memory at a time.
+
+        Args:
+            tiles: name and digest of each, in the order in which their rows are to come.
+            layers: names of all layers of all tiles; a tile without one has nulls there.
+            plan: digest of the whole set.
+
+        Raises:
+            CorruptFile: a tile is missing, damaged, or another one than the digest says.
+        """
+        schema = distance_schema(layers)
+        _write(self.matrix, schema, _row_groups(self._rows(tiles, schema)), plan)
+
+    def _rows(self, tiles: Iterable[tuple[str, str]], schema: pa.Schema) -> Iterator[pa.Table]:
+        for tile, digest in tiles:
+            path = self.tile_path(tile)
+            try:
+                table, found = _read(path)
+            except FileNotFoundError:
+                raise CorruptFile(path, "this tile is missing") from None
+            if found != digest:
+                raise CorruptFile(path, "this tile holds other pairs")
+            columns = [
+                table[field.name]
+                if field.name in table.column_names
+                else pa.nulls(len(table), field.type)
+                for field in schema
+            ]
+            yield pa.table(columns, schema=schema)
+
+    def write_labels(self, labels: pd.DataFrame, plan: str) -> None:
+        """Write what the positions stand for: one row a snapshot, in order.
+
+        Columns: trial_id, step, epoch, group, where snapshots are compared with a reference its
+        position as `reference` (missing for those that only serve as one), and any others.
+        """
+        arrays = {"index": pa.array(np.arange(len(labels), dtype=np.int32))}
+        arrays |= {str(name): _arrow(labels[name]) for name in labels.columns}
+        table = pa.table(arrays)
+        _write(self.labels, table.schema, [table], plan)
+
+    def read_labels(self) -> pd.DataFrame:
+        """What the positions stand for, in their order.
+
+        Raises:
+            InputError: there are no distances of this name.
+            CorruptFile: the file is damaged.
+        """
+        return self._read_labels()[0]
+
+    def _read_labels(self) -> tuple[pd.DataFrame, str | None]:
+        try:
+            table, plan = _read(self.labels)
+        except FileNotFoundError:
+            raise InputError(self._absent()) from None
+        labels: pd.DataFrame = table.drop_columns("index").to_pandas()
+        return labels, plan
+
+    def write_spec(self, spec: Mapping[str, Any]) -> None:
+        """Write what was asked for."""
+        write_json(self.spec, dict(spec))
+
+    def read_spec(self) -> dict[str, Any]:
+        """What was asked for.
+
+        Raises:
+            InputError: there are no distances of this name.
+            CorruptFile: the file is damaged.
+        """
+        if not self.spec.is_file():
+            raise InputError(self._absent())
+        spec = read_json(self.spec)
+        if not isinstance(spec, dict):
+            raise CorruptFile(self.spec, "this is no description of distances")
+        return spec
+
+    def remove_other_tiles(self, tiles: Iterable[str]) -> int:
+        """Delete the tiles that a plan does not have, and what dead writers left; how many."""
+        keep = {self.tile_path(tile).name for tile in tiles}
+        others = [path for path in self.tiles.glob("*.parquet") if path.name not in keep]
+        for path in others:
+            path.unlink(missing_ok=True)
+        for folder in (self.folder, self.tiles):
+            remove_temporaries(folder)
+        return len(others)
+
+    def verify(self) -> list[CorruptFile]:
+        """Every damaged file, named; reads all of them, a few rows at a time.
+
+        A stage that was interrupted is no damage: it has tiles and, the first time, no matrix.
+        """
+        paths = sorted(self.tiles.glob("*.parquet")) if self.tiles.is_dir() else []
+        complete = self.matrix.exists()
+        if complete:
+            paths += [self.labels, self.matrix]
+        found: list[CorruptFile] = []
+        plans = set()
+        for path in paths:
+            try:
+                with open_parquet(path) as file:
+                    for _ in file.iter_batches():
+                        pass
+                    if path.parent == self.folder:
+                        plans.add(_digest(file))
+            except FileNotFoundError:
+                found.append(CorruptFile(path, "the file is missing"))
+            except CorruptFile as error:
+                found.append(error)
+        if complete:
+            try:
+                plans.add(self.read_spec().get("plan"))
+            except InputError as error:
+                found.append(CorruptFile(self.spec, getattr(error, "why", "the file is missing")))
+        if len(plans) > 1 and not found:
+            found.append(CorruptFile(self.matrix, _OTHER_PLAN))
+        return found
+
+    def batches(self, column: str) -> Iterator[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
+        """i, j and the distance of some rows of the matrix at a time.
+
+        Args:
+            column: `network` or a layer's name.
+
+        Raises:
+            InputError: there are no distances of this name, or no such column.
+            CorruptFile: the file is damaged, or is not the labels' matrix.
+        """
+        _, plan = self._read_labels()
+        try:
+            with open_parquet(self.matrix) as file:
+                if _digest(file) != plan:
+                    raise CorruptFile(self.matrix, _OTHER_PLAN)
+                known = ["network", *file.schema_arrow.names[len(_FIXED) :]]
+                if column not in known:
+                    raise InputError(
+                        f"distances {self.name!r} have no {column!r}: {', '.join(known)}"
+                    )
+                for batch in file.iter_batches(columns=["i", "j", column], use_threads=False):
+                    i, j, values = (
+                        batch.column(k).to_numpy(zero_copy_only=False) for k in range(3)
+                    )
+                    yield i, j, values
+        except FileNotFoundError:
+            raise InputError(self._absent()) from None
+
+    def _absent(self) -> str:
+        folder = self.folder.parent
+        names = sorted(path.parent.name for path in folder.glob("*/matrix.parquet"))
+        there = f"there are {', '.join(names)}" if names else "there are none"
+        return f"no distances named {self.name!r} in {folder}: {there}"
+
+
+def distance_schema(layers: Sequence[str]) -> pa.Schema:
+    """The columns of a tile or a matrix.
+
+    Raises:
+        InputError: a layer's name is another column's.
+    """
+    for name in layers:
+        if name in _FIXED or list(layers).count(name) > 1:
+            raise InputError(f"a layer cannot be named {name!r}: distances have such a column")
+    fields = [
+        pa.field("i", pa.int32(), nullable=False),
+        pa.field("j", pa.int32(), nullable=False),
+        pa.field("network", pa.float64(), nullable=False),
+        pa.field("canonical", pa.bool_(), nullable=False),
+        *(pa.field(name, pa.float64()) for name in layers),
+    ]
+    return pa.schema(fields)
+
+
+_OTHER_PLAN = "not completed, or being written: compute these distances again"
+
+
+def _write(path: Path, schema: pa.Schema, tables: Iterable[pa.Table], digest: str) -> None:
+    # Distances hardly repeat: a dictionary would only be in the way.
+    doubles = [field.name for field in schema if field.type == pa.float64()]
+
+    def write(file: BinaryIO) -> None:
+        with open_writer(file, schema, plain_columns=doubles) as writer:
+            writer.add_key_value_metadata({"digest": digest})
+            for table in tables:
+                writer.write_table(table)
+
+    write_atomic(path, write)
+
+
+def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in larger pieces: a row group for each small tile would read slowly."""
+    held: list[pa.Table] = []
+    rows = 0
+    for table in tables:
+        held.append(table)
+        rows += len(table)
+        if rows >= _ROW_GROUP:
+            yield pa.concat_tables(held)
+            held, rows = [], 0
+    if held:
+        yield pa.concat_tables(held)
+
+
+def _read(path: Path) -> tuple[pa.Table, str | None]:
+    """A small file whole, and its digest."""
+    with open_parquet(path) as file:
+        return file.read(use_threads=False), _digest(file)
+
+
+def _digest(file: pq.ParquetFile) -> str | None:
+    digest = (file.metadata.metadata or {}).get(b"digest")
+    return None if digest is None else digest.decode()
+
+
+def _arrow(values: pd.Series) -> pa.Array:
+    """A column as Arrow sees it; one of several types as JSON text."""
+    try:
+        return pa.Array.from_pandas(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        missing = values.isna()
+        texts = [None if gone else json.dumps(v) for v, gone in zip(values, missing, strict=True)]
+        return pa.array(texts, pa.string())

@@ -1,0 +1,178 @@
+"""Distances between snapshots as people read them: DataFrames, a list of what there is, a check."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from storage.distance_store import DistanceStore, check_distance_name, distance_schema
+from storage.errors import CorruptFile, InputError
+from storage.filesystem import local_folder
+
+__all__ = [
+    "DistanceStore",
+    "StoredDistances",
+    "check_distance_name",
+    "distance_schema",
+    "list_distances",
+    "load_distances",
+    "verify_distances",
+]
+
+# A square DataFrame of float64 has 128 MB at this number of snapshots.
+LARGEST_SQUARE = 4000
+
+
+@dataclass(frozen=True)
+class StoredDistances:
+    """A finished set of distances, by its spec.json.
+
+    Attributes:
+        against: what each snapshot is compared with in its own trial; None for all pairs.
+        groups: number of snapshots in each group.
+        layers: names of the layers' columns.
+    """
+
+    name: str
+    method: str
+    against: str | None
+    snapshots: int
+    pairs: int
+    groups: tuple[int, ...]
+    layers: tuple[str, ...]
+    path: Path
+
+    def describe(self) -> str:
+        """One line for people."""
+        what = "all pairs" if self.against is None else f"against {self.against}"
+        apart = f" in {len(self.groups)} groups" if len(self.groups) > 1 else ""
+        return (
+            f"{self.name}: {self.snapshots} snapshots{apart}, {self.pairs} pairs "
+            f"({self.method}, {what}) -> {self.path}"
+        )
+
+
+def list_distances(out: str | Path) -> list[StoredDistances]:
+    """The finished sets of distances of a run, by name.
+
+    Raises:
+        CorruptFile: a spec.json is damaged.
+    """
+    found = []
+    for path in sorted((local_folder(out) / "distances").glob("*/matrix.parquet")):
+        store = DistanceStore(out, path.parent.name)
+        try:
+            spec = store.read_spec()
+            found.append(
+                StoredDistances(
+                    name=store.name,
+                    method=str(spec["method"]),
+                    against=spec["against"],
+                    snapshots=int(spec["snapshots"]),
+                    pairs=int(spec["pairs"]),
+                    groups=tuple(spec["groups"]),
+                    layers=tuple(spec["layers"]),
+                    path=store.folder,
+                )
+            )
+        except KeyError as error:
+            raise CorruptFile(store.spec, f"{error} is missing") from None
+    return found
+
+
+def verify_distances(out: str | Path) -> list[CorruptFile]:
+    """Every damaged file under a run's distances, named."""
+    folders = sorted((local_folder(out) / "distances").glob("*/"))
+    return [error for folder in folders for error in DistanceStore(out, folder.name).verify()]
+
+
+def load_distances(
+    out: str | Path, name: str, column: str = "network", group: int | None = None
+) -> pd.DataFrame:
+    """Distances as a DataFrame.
+
+    All pairs: a square DataFrame, MultiIndex (trial_id, step) both ways, symmetric (a pair is
+    measured once), 0 on the diagonal.
+
+    Each snapshot against its trial's reference (`against`): a tidy DataFrame with index
+    (trial_id, step), one row a snapshot, and the columns `reference_step`, the distance under its
+    own name, `epoch`, `group` and the trial's configuration. A snapshot that is itself the
+    reference is at distance 0.
+
+    Args:
+        out: the run's folder.
+        name: which distances.
+        column: `network` or a layer's name.
+        group: which snapshots, where some cannot be compared with others; a square needs it then.
+
+    Raises:
+        InputError: no such distances, column or group; several groups and none chosen; too many
+            snapshots for a square, which matrix.parquet holds in long form.
+        CorruptFile: a file is damaged, or was not completed.
+    """
+    store = DistanceStore(out, name)
+    labels = store.read_labels()
+    groups = sorted(set(labels["group"].tolist()))
+    if group is not None and group not in groups:
+        raise InputError(f"distances {name!r} have no group {group}: {_listed(groups)}")
+    if store.read_spec().get("against") is not None:
+        return _against(store, labels, column, group)
+    if group is None and len(groups) > 1:
+        raise InputError(
+            f"distances {name!r} are in groups of snapshots that cannot be compared with each "
+            f"other: choose group {_listed(groups)}"
+        )
+    chosen = labels if group is None else labels[labels["group"] == group]
+    return _square(store, chosen, column)
+
+
+def _square(store: DistanceStore, labels: pd.DataFrame, column: str) -> pd.DataFrame:
+    n = len(labels)
+    if n > LARGEST_SQUARE:
+        raise InputError(
+            f"{n} snapshots are too many for a square table (at most {LARGEST_SQUARE}): "
+            f"read {store.matrix} instead, a row a pair"
+        )
+    square = np.full((n, n), np.nan)
+    np.fill_diagonal(square, 0.0)
+    # The snapshots of a group follow one another.
+    first = int(labels.index[0])
+    for i, j, values in store.batches(column):
+        inside = (i >= first) & (i < first + n)
+        row, across = i[inside] - first, j[inside] - first
+        square[row, across] = square[across, row] = values[inside]
+    _check_complete(store, column, int(np.isnan(square).sum()), n * (n - 1))
+    names = pd.MultiIndex.from_frame(labels[["trial_id", "step"]])
+    return pd.DataFrame(square, index=names, columns=names)
+
+
+def _against(
+    store: DistanceStore, labels: pd.DataFrame, column: str, group: int | None
+) -> pd.DataFrame:
+    distance = np.full(len(labels), np.nan)
+    for i, _, values in store.batches(column):
+        distance[i] = values
+    reference = labels["reference"].fillna(-1).to_numpy(dtype=np.int64)
+    distance[reference == np.arange(len(labels))] = 0.0  # no pair: a snapshot and itself
+    table = labels.drop(columns=["reference", column], errors="ignore")
+    table.insert(2, "reference_step", labels["step"].to_numpy()[reference])
+    table.insert(3, column, distance)
+    compared = reference >= 0  # the others are references only
+    if group is not None:
+        compared &= (labels["group"] == group).to_numpy()
+    table = table[compared]
+    _check_complete(store, column, int(table[column].isna().sum()), len(table))
+    return table.set_index(["trial_id", "step"])
+
+
+def _check_complete(store: DistanceStore, column: str, missing: int, of: int) -> None:
+    if of and missing == of:
+        raise InputError(f"the snapshots of this group of {store.name!r} have no layer {column!r}")
+    if missing:
+        raise CorruptFile(store.matrix, f"distances are missing for {missing} of {of} pairs")
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(str(number) for number in numbers)
