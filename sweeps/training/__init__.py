@@ -1,7 +1,7 @@
 """Training one trial of a sweep: knows torch, knows nothing of Ray, Parquet or MLflow."""
 
-from sweeps.training.data import Dataset, dataset_checksum, load_dataset
 from sweeps.training.config import check_training, steps_per_epoch
+from sweeps.training.data import Dataset, dataset_checksum, load_dataset
 from sweeps.training.estimate import Estimate, estimate
 from sweeps.training.loop import Training, TrainingFailed
 from sweeps.training.weights import load_model

@@ -30,7 +30,7 @@ Int64 = npt.NDArray[np.int64]
 Validation = Annotated[float, Field(ge=0, le=0.5)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """A data set in memory, never written to; trials of one process share it.
 
@@ -89,7 +89,7 @@ class FashionMnistSettings(IdxSettings):
 
 
 class Digits:
-    """The digits that ship with scikit-learn: 1,437 for training, 360 for testing."""
+    """The digits that ship with scikit-learn: 1,433 for training, 364 for testing."""
 
     Settings = DigitsSettings
 

@@ -81,7 +81,7 @@ def _memory(trial: TrialConfig, dataset: Dataset, layers: list[Layer], parameter
     # A mask is a float where gradients are multiplied by it, and two booleans (now, ever).
     connections = masked * (_FLOAT + 2) + (sum(sizes.values()) - masked)
     held = (dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test)
-    evaluated = min(EVALUATION_BATCH, max(len(dataset.y_test), trial.optimizer.batch_size))
+    evaluated: int = min(EVALUATION_BATCH, max(len(dataset.y_test), trial.optimizer.batch_size))
     neurons = layers[0].shape[1] + 2 * sum(layer.shape[0] for layer in layers)
     data = sum(int(array.nbytes) for array in held)
     return _FLOAT * (parameters * (2 + slots) + evaluated * neurons) + connections + data

@@ -137,7 +137,8 @@ class Training:
         connections_changed (in the new masks and not in the old, over the updates of this
         epoch), exploration, seconds.
 
-        Raises TrainingFailed where a loss or a weight is no longer finite.
+        Raises TrainingFailed where a loss is no longer finite, naming the epoch (the first is 1)
+        and the step.
         """
         if self.finished:
             raise ValueError(f"all {self.total_steps} steps are done")
@@ -225,13 +226,15 @@ class Training:
 
     def _metrics(self) -> dict[str, float]:
         self._settle()
-        if not bool(self.parameters.values.isfinite().all()):
-            raise self._failure("a weight", math.nan, self.step)
         n_train = len(self._split.train)
+        evaluation = self.evaluate()
+        for name, value in evaluation.items():
+            if not math.isfinite(value):
+                raise self._failure(name, value, self.step)
         return {
             "train_loss": self._loss / n_train,
             "train_accuracy": self._correct / n_train,
-            **self.evaluate(),
+            **evaluation,
             **self.connections.metrics(),
             "connections_changed": float(self._changed),
         }

@@ -75,12 +75,9 @@ class SetSettings(SparseSettings):
     @classmethod
     def _is_a_duration(cls, value: str) -> str:
         try:
-            duration = parse_duration(value)
+            return str(parse_duration(value))
         except InputError as error:
             raise ValueError(str(error)) from None
-        if duration.count < 1:
-            raise ValueError("an interval of at least one epoch or step is needed")
-        return str(duration)
 
 
 class Dense:

@@ -1,0 +1,50 @@
+"""Small trials on the digits that ship with scikit-learn."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sweeps.training import Training
+
+Config = dict[str, Any]
+
+
+@pytest.fixture
+def config_of() -> Callable[..., Config]:
+    """A resolved configuration by its method; keywords replace single parts."""
+
+    def build(method: str = "set", /, **changes: Any) -> Config:
+        config: Config = {
+            "data": {"name": "digits", "validation": 0.1},
+            "model": {"name": "mlp", "hidden": [24, 16], "activation": "relu"},
+            "method": {"name": method},
+            "optimizer": {"name": "sgd", "lr": 0.05, "batch_size": 100},
+            "epochs": 3,
+            "seeds": {"topology": 0, "weights": 0, "data": 0},
+        }
+        if method != "dense":
+            config["method"]["density"] = 0.2
+        for key, value in changes.items():
+            config[key] = {**config[key], **value} if isinstance(value, dict) else value
+        return config
+
+    return build
+
+
+@pytest.fixture
+def outcome() -> Callable[[Training], dict[str, Any]]:
+    """All that two equal trainings must share, to the last bit."""
+
+    def collect(training: Training) -> dict[str, Any]:
+        state = training.state_dict()
+        return {
+            "step": state["step"],
+            "values": state["values"].numpy().tobytes(),
+            "slots": {name: slot.numpy().tobytes() for name, slot in state["slots"].items()},
+            "masks": [(name, mask.tobytes()) for name, mask, _, _ in training.masks()],
+            "ever": {name: bits.numpy().tobytes() for name, bits in state["ever"].items()},
+            "evaluation": training.evaluate(),
+        }
+
+    return collect
