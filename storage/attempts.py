@@ -1,0 +1,126 @@
+"""Attempts: which start of a trial may write which steps.
+
+Each start claims `OUT/attempts/<trial_id>/<attempt>.json`, with the step that it goes on from. From
+then on the rows of earlier attempts beyond that step count no more, even if a process that should
+be dead goes on writing them.
+"""
+
+import json
+import os
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from storage.errors import CorruptFile
+from storage.filesystem import create_exclusive, local_folder, read_json
+from storage.trial_ids import check_trial_id, is_trial_id
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One attempt's claim to every step after `first_step` (-1: from scratch, step 0 included)."""
+
+    trial_id: str
+    attempt: int
+    first_step: int
+    claimed_at: str = ""  # ISO 8601, UTC
+    host: str = ""
+    pid: int = 0
+
+
+FirstStep = int | Callable[[Sequence[Claim]], int]
+
+
+def claim_attempt(out: str | os.PathLike[str], trial_id: str, first_step: FirstStep) -> Claim:
+    """Claim the next attempt of a trial; of several claimers at once each gets its own number.
+
+    Args:
+        out: the run's folder.
+        trial_id: the trial.
+        first_step: the step that the attempt goes on from, -1 from scratch; or a function of the
+            claims so far, called again whenever another claimer was faster.
+
+    Raises:
+        CorruptFile: an earlier claim cannot be read.
+    """
+    folder = _folder(out, trial_id)
+    while True:
+        earlier = read_claims(out, trial_id)
+        claim = Claim(
+            trial_id=trial_id,
+            attempt=earlier[-1].attempt + 1 if earlier else 1,
+            first_step=first_step(earlier) if callable(first_step) else first_step,
+            claimed_at=datetime.now(UTC).isoformat(),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+        )
+        if create_exclusive(folder / f"{claim.attempt}.json", json.dumps(asdict(claim)).encode()):
+            return claim
+
+
+def read_claims(out: str | os.PathLike[str], trial_id: str) -> list[Claim]:
+    """All claims of a trial, by attempt.
+
+    Raises:
+        CorruptFile: one of them cannot be read.
+    """
+    folder = _folder(out, trial_id)
+    return [_read_claim(folder, trial_id, attempt) for attempt in list_attempts(out, trial_id)]
+
+
+def read_all_claims(out: str | os.PathLike[str]) -> dict[str, list[Claim]]:
+    """The claims of every trial that has any, by trial_id."""
+    try:
+        names = sorted(os.listdir(local_folder(out) / "attempts"))
+    except FileNotFoundError:
+        return {}
+    claims = {name: read_claims(out, name) for name in names if is_trial_id(name)}
+    return {trial_id: found for trial_id, found in claims.items() if found}
+
+
+def list_attempts(out: str | os.PathLike[str], trial_id: str) -> list[int]:
+    """The numbers of a trial's attempts, ascending; no claim is read."""
+    try:
+        names = os.listdir(_folder(out, trial_id))
+    except FileNotFoundError:
+        return []
+    stems = [name.removesuffix(".json") for name in names if name.endswith(".json")]
+    return sorted(int(stem) for stem in stems if stem.isascii() and stem.isdigit())
+
+
+def entitled(step: int, attempt: int, claims: Iterable[Claim]) -> bool:
+    """Whether a row of `attempt` at `step` counts: no later attempt began before that step."""
+    return not any(claim.attempt > attempt and claim.first_step < step for claim in claims)
+
+
+def is_current(out: str | os.PathLike[str], claim: Claim) -> bool:
+    """Whether no later attempt has been claimed."""
+    return max(list_attempts(out, claim.trial_id), default=0) <= claim.attempt
+
+
+def _folder(out: str | os.PathLike[str], trial_id: str) -> Path:
+    return local_folder(out) / "attempts" / check_trial_id(trial_id)
+
+
+def _read_claim(folder: Path, trial_id: str, attempt: int) -> Claim:
+    path = folder / f"{attempt}.json"
+    try:
+        fields: Any = read_json(path)
+        claim = Claim(
+            trial_id=str(fields["trial_id"]),
+            attempt=int(fields["attempt"]),
+            first_step=int(fields["first_step"]),
+            claimed_at=str(fields["claimed_at"]),
+            host=str(fields["host"]),
+            pid=int(fields["pid"]),
+        )
+    except FileNotFoundError:
+        raise CorruptFile(path, "has gone: claims are never removed") from None
+    except (TypeError, KeyError, ValueError) as error:
+        raise CorruptFile(path, f"is no claim: {type(error).__name__} {error}") from None
+    if (claim.trial_id, claim.attempt) != (trial_id, attempt):
+        raise CorruptFile(path, f"claims attempt {claim.attempt} of trial {claim.trial_id}")
+    return claim

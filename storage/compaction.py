@@ -1,0 +1,282 @@
+"""Compaction: many staged files into few parts, whatever happens beside it.
+
+It writes new parts, which nobody sees; publishes a manifest that names them; and only then deletes
+what they replace. Killed before the manifest it has changed nothing, killed after it every row is
+in a part, and in a staged file or an old part besides, where readers pass it over.
+
+A part is replaced when it holds a trial with new rows, or rows that a later attempt has fenced off,
+or when it is small. A file that is not what was written stays where it is and is reported.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from storage.attempts import list_attempts, read_claims
+from storage.errors import CorruptFile
+from storage.filesystem import remove_temporaries
+from storage.lock import RunLock, held
+from storage.manifest import Part, write_manifest
+from storage.parquet import open_parquet
+from storage.parts import check_bytes, is_small, write_parts
+from storage.rows import Chunk, chunk_of_table, count_rows
+from storage.schema import KEY_COLUMNS
+from storage.staged import StagedFile, StagedTable
+
+# A trial is one row group unless its rows take more memory than this.
+ROW_GROUP_BYTES = 64 * 2**20
+
+
+@dataclass
+class Compaction:
+    """What a compaction has left.
+
+    Attributes:
+        files: parts of the table.
+        rows: rows in them.
+        bytes: bytes of them.
+        corrupt: files that are not what was written, left where they are.
+    """
+
+    files: int = 0
+    rows: int = 0
+    bytes: int = 0
+    corrupt: list[CorruptFile] = field(default_factory=list)
+
+
+def compact_table(table: StagedTable, lock: RunLock | None = None) -> Compaction:
+    """Compact a table.
+
+    Args:
+        table: masks or metrics of a run.
+        lock: OUT's lock if the caller holds it; None: it is taken for the time.
+
+    Raises:
+        InputError: the lock is held by another process, or was lost.
+    """
+    if not table.folder.exists():
+        return Compaction()
+    with held(table.out, "compact", lock) as mine:
+        return _Compactor(table, mine).run()
+
+
+class _Compactor:
+    """One compaction of one table."""
+
+    def __init__(self, table: StagedTable, lock: RunLock) -> None:
+        self.table = table
+        self.lock = lock
+        self.corrupt: dict[str, CorruptFile] = {}
+        # Parsing a part's footer once for all its row groups; trials follow the parts' order.
+        self._footer = lru_cache(maxsize=16)(self._read_footer)
+
+    def run(self) -> Compaction:
+        try:
+            listing = self.table.listing()
+        except CorruptFile as problem:  # nobody can say what is compacted and what is not
+            return Compaction(corrupt=[problem])
+        parts = listing.parts or ()
+        if listing.parts is None and listing.staged:
+            self.lock.check()
+            write_manifest(self.table.manifest_path, ())  # read_manifest says why
+        self._clean(parts)
+
+        trials = {group.trial_id for part in parts for group in part.row_groups}
+        unknown = self._with_unreadable_claims(trials | {file.trial_id for file in listing.staged})
+        staged = [file for file in listing.staged if file.trial_id not in unknown]
+        replaced = self._choose(parts, staged, unknown)
+        if replaced or staged:
+            parts = self._rewrite(parts, replaced, staged)
+        return Compaction(
+            files=len(parts),
+            rows=sum(part.rows for part in parts),
+            bytes=sum(part.bytes for part in parts),
+            corrupt=list(self.corrupt.values()),
+        )
+
+    def _clean(self, parts: Collection[Part]) -> None:
+        """Remove what compactions and writers that died have left."""
+        self.lock.check()
+        for orphan in self.table.orphans(parts):
+            orphan.unlink(missing_ok=True)
+        for folder in (self.table.folder, self.table.compact_folder):
+            remove_temporaries(folder)
+
+    def _report(self, problem: CorruptFile) -> None:
+        self.corrupt[problem.path] = problem
+
+    # What to replace
+
+    def _with_unreadable_claims(self, trial_ids: Collection[str]) -> set[str]:
+        """Trials of which nobody can say which rows count: they stay as they are."""
+        unknown = set()
+        for trial_id in trial_ids:
+            try:
+                if len(list_attempts(self.table.out, trial_id)) > 1:
+                    read_claims(self.table.out, trial_id)
+            except CorruptFile as problem:
+                self._report(problem)
+                unknown.add(trial_id)
+        return unknown
+
+    def _choose(
+        self, parts: Sequence[Part], staged: Sequence[StagedFile], unknown: Collection[str]
+    ) -> list[Part]:
+        news = {file.trial_id for file in staged}
+        chosen, small = [], []
+        for part in parts:
+            trials = {group.trial_id for group in part.row_groups}
+            if trials & set(unknown):
+                continue
+            if trials & news or self._has_fenced_rows(part):
+                chosen.append(part)
+            elif is_small(part):
+                small.append(part)
+        if news or chosen or len(small) > 1:
+            chosen += small
+        return [part for part in chosen if self._is_whole(part)]
+
+    def _has_fenced_rows(self, part: Part) -> bool:
+        again = [
+            number
+            for number, group in enumerate(part.row_groups)
+            if len(list_attempts(self.table.out, group.trial_id)) > 1
+        ]
+        if not again:
+            return False
+        try:
+            rows = self.table.read_part(part, KEY_COLUMNS, again)
+        except (CorruptFile, FileNotFoundError):  # _is_whole reports it
+            return True
+        return not count_rows(self.table.out, [chunk_of_table(self._path(part), rows)])[0].all()
+
+    def _is_whole(self, part: Part) -> bool:
+        """Whether a part is what was written, every byte: else no other may take its place."""
+        try:
+            check_bytes(self._path(part), part)
+        except CorruptFile as problem:
+            self._report(problem)
+            return False
+        return True
+
+    # Replacing it
+
+    def _rewrite(
+        self, parts: Sequence[Part], replaced: Sequence[Part], staged: Sequence[StagedFile]
+    ) -> tuple[Part, ...]:
+        schema = self._schema(replaced, staged)
+        made = write_parts(
+            self.table.compact_folder,
+            schema,
+            self.table.kind.plain_columns,
+            self._row_groups(replaced, staged),
+        )
+        published = (*(part for part in parts if part not in replaced), *made)
+        self.lock.check()
+        write_manifest(self.table.manifest_path, published)
+        for part in replaced:
+            self._path(part).unlink(missing_ok=True)
+        self._remove_staged([file.path for file in staged if str(file.path) not in self.corrupt])
+        return published
+
+    def _remove_staged(self, paths: Sequence[Path]) -> None:
+        for path in paths:
+            path.unlink(missing_ok=True)
+        for folder in {path.parent for path in paths}:
+            remove_temporaries(folder)
+            with suppress(OSError):  # not empty: a writer is at work there
+                folder.rmdir()
+
+    def _schema(self, parts: Sequence[Part], staged: Sequence[StagedFile]) -> pa.Schema:
+        """The columns of the new parts: all that any source has."""
+        schema = self.table.kind.schema
+        if not self.table.kind.more_doubles:
+            return schema
+        found = dict.fromkeys(schema.names)
+        for path in [*map(self._path, parts), *(file.path for file in staged)]:
+            # A file that cannot be read is reported when its rows are wanted.
+            with suppress(CorruptFile, FileNotFoundError), open_parquet(path) as source:
+                found.update(dict.fromkeys(source.schema_arrow.names))
+        more = [pa.field(name, pa.float64()) for name in found if name not in schema.names]
+        return pa.schema([*schema, *more], metadata=schema.metadata)
+
+    def _row_groups(
+        self, parts: Sequence[Part], staged: Sequence[StagedFile]
+    ) -> Iterator[tuple[str, pa.Table]]:
+        """The rows that count, trial by trial, in tables of about ROW_GROUP_BYTES at most."""
+        files: dict[str, list[StagedFile]] = defaultdict(list)
+        for file in staged:
+            files[file.trial_id].append(file)
+        groups: dict[str, list[tuple[Part, int]]] = defaultdict(list)
+        for part in parts:
+            for number, group in enumerate(part.row_groups):
+                groups[group.trial_id].append((part, number))
+        for trial_id in sorted({*files, *groups}):
+            chunks = self._staged_chunks(files[trial_id])
+            chunks += [self._group_chunk(part, number) for part, number in groups[trial_id]]
+            for table in self._tables(chunks):
+                yield trial_id, table
+
+    def _tables(self, chunks: Sequence[Chunk]) -> Iterator[pa.Table]:
+        counted = zip(chunks, count_rows(self.table.out, chunks), strict=True)
+        tables: list[pa.Table] = []
+        for chunk, counts in sorted(counted, key=_first_step):
+            loaded = self._load(chunk, counts) if counts.any() else None
+            if loaded is None:
+                continue
+            if tables and sum(t.nbytes for t in tables) + loaded.nbytes > ROW_GROUP_BYTES:
+                yield pa.concat_tables(tables, promote_options="default")
+                tables = []
+            tables.append(loaded)
+        if tables:
+            yield pa.concat_tables(tables, promote_options="default")
+
+    def _load(self, chunk: Chunk, counts: NDArray[np.bool_]) -> pa.Table | None:
+        try:
+            return chunk.load(counts)
+        except CorruptFile as problem:
+            if chunk.path.parent == self.table.compact_folder:
+                raise  # it was whole a moment ago: publish nothing
+            self._report(problem)
+            return None
+
+    def _staged_chunks(self, files: Sequence[StagedFile]) -> list[Chunk]:
+        chunks = []
+        for file in files:
+            try:
+                chunks.append(self.table.staged_chunk(file, None, check=True))
+            except CorruptFile as problem:
+                self._report(problem)
+        return chunks
+
+    def _group_chunk(self, part: Part, number: int) -> Chunk:
+        path = self._path(part)
+
+        def read(columns: list[str] | None) -> pa.Table:
+            with open_parquet(path, self._footer(part)) as source:
+                return source.read_row_group(number, columns=columns)
+
+        def load(counts: NDArray[np.bool_]) -> pa.Table:
+            return chunk_of_table(path, read(None)).load(counts)
+
+        return replace(chunk_of_table(path, read(KEY_COLUMNS)), load=load)
+
+    def _read_footer(self, part: Part) -> pq.FileMetaData:
+        with open_parquet(self._path(part)) as source:
+            self.table.check_part(part, source)
+            return source.metadata
+
+    def _path(self, part: Part) -> Path:
+        return self.table.compact_folder / part.file
+
+
+def _first_step(counted: tuple[Chunk, NDArray[np.bool_]]) -> int:
+    return int(counted[0].steps.min(initial=0))

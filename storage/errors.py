@@ -1,0 +1,25 @@
+"""Errors that cost the user one line, never a traceback."""
+
+from os import PathLike, fspath
+
+
+class InputError(Exception):
+    """Something given to the program is wrong. The message names it and says what is allowed."""
+
+
+class CorruptFile(InputError):
+    """A file of a run is not what was written.
+
+    Attributes:
+        path: the file.
+        why: what is wrong with it.
+    """
+
+    def __init__(self, path: str | PathLike[str], why: str) -> None:
+        self.path = fspath(path)
+        self.why = why
+        super().__init__(f"{self.path}: {why}")
+
+    def __reduce__(self) -> tuple[type["CorruptFile"], tuple[str, str]]:
+        # Exceptions travel between processes by their message alone; this one has two arguments.
+        return (CorruptFile, (self.path, self.why))

@@ -1,0 +1,238 @@
+"""The lock of a run's folder: one driver at a time compacts, syncs and runs.
+
+Each holder makes the next generation file, `OUT/lock/<n>.json`; the highest generation holds. The
+file stays when the lock is released, so that numbers only rise: a holder that slept through its
+own expiry sees a higher number and stops.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from storage.errors import CorruptFile, InputError
+from storage.filesystem import (
+    create_exclusive,
+    local_folder,
+    read_json,
+    remove_temporaries,
+    write_atomic,
+)
+
+RENEW_EVERY_S = 10.0
+EXPIRES_AFTER_S = 60.0
+
+
+@dataclass(frozen=True)
+class Process:
+    """Enough to say whether a process still lives, for those on its machine who can see it.
+
+    Attributes:
+        host: its host name.
+        boot: the machine's boot; with the pid namespace, since containers have pids of their own.
+        pid: its number.
+        started: when it started, in the system's own terms: numbers are used again.
+    """
+
+    host: str
+    boot: str
+    pid: int
+    started: str
+
+    @classmethod
+    def current(cls) -> "Process":
+        """This process."""
+        return cls(platform.node(), _boot(), os.getpid(), _started(os.getpid()) or "")
+
+    def is_gone(self) -> bool:
+        """Whether it surely has ended; False where that cannot be told from here."""
+        if (self.host, self.boot) != (platform.node(), _boot()):
+            return False
+        return _started(self.pid) != self.started
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The content of a generation file."""
+
+    process: Process
+    purpose: str
+    since: str
+    renewed_at: str
+    released: bool = False
+
+    def to_json(self) -> bytes:
+        """As stored."""
+        return json.dumps(asdict(self)).encode()
+
+
+class RunLock:
+    """OUT's lock, held inside a `with`.
+
+    A lock is free when it was released, when its holder is known to have ended, or when it was not
+    renewed for a minute.
+
+    Args:
+        out: the run's folder; made if need be.
+        purpose: what for, for the message that others get.
+
+    Raises:
+        InputError: on entering: somebody else holds it.
+    """
+
+    def __init__(self, out: str | os.PathLike[str], purpose: str) -> None:
+        self.out = local_folder(out)
+        self.purpose = purpose
+        self.generation = 0
+        self._folder = self.out / "lock"
+        self._stop = threading.Event()
+        self._renewer: threading.Thread | None = None
+        self._since = ""
+
+    def __enter__(self) -> "RunLock":
+        self._since = _now()
+        while True:
+            highest = max(self._generations(), default=0)
+            if highest and (holder := self._live_holder(highest)):
+                raise InputError(
+                    f"{self.out} is in use by pid {holder.process.pid} on {holder.process.host} "
+                    f"({holder.purpose}, since {holder.since}): wait until it has ended, or end it"
+                )
+            if create_exclusive(self._path(highest + 1), self._content()):
+                break
+        self.generation = highest + 1
+        for older in self._generations():
+            if older < self.generation:
+                self._path(older).unlink(missing_ok=True)
+        remove_temporaries(self._folder)
+        self._stop.clear()
+        self._renewer = threading.Thread(target=self._renew, name="run-lock", daemon=True)
+        self._renewer.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        if self._renewer is not None:
+            self._renewer.join()
+        if self._is_mine():
+            write_atomic(self._path(self.generation), self._content(released=True))
+        self.generation = 0
+
+    def check(self) -> None:
+        """Raise InputError unless this still holds the lock; call it before what cannot be undone.
+
+        It can be lost only by a minute without renewal: the process was suspended, or the storage
+        did not answer.
+        """
+        if not self._is_mine():
+            raise InputError(f"{self.out}: another process has taken over the lock of this run")
+
+    def _is_mine(self) -> bool:
+        return self.generation > 0 and max(self._generations(), default=0) == self.generation
+
+    def _renew(self) -> None:
+        while not self._stop.wait(RENEW_EVERY_S):
+            if not self._is_mine():
+                return
+            with suppress(OSError):  # the next renewal may succeed; check() tells when it was late
+                write_atomic(self._path(self.generation), self._content())
+
+    def _live_holder(self, generation: int) -> Holder | None:
+        """Who holds a generation, or None when it is free."""
+        path = self._path(generation)
+        try:
+            age = _age_s(path)
+            holder = _read_holder(path)
+        except FileNotFoundError:  # its successor has just removed it: look again
+            return None
+        except CorruptFile:
+            if age > EXPIRES_AFTER_S:
+                return None
+            raise
+        if holder.released or age > EXPIRES_AFTER_S or holder.process.is_gone():
+            return None
+        return holder
+
+    def _content(self, released: bool = False) -> bytes:
+        return Holder(Process.current(), self.purpose, self._since, _now(), released).to_json()
+
+    def _path(self, generation: int) -> Path:
+        return self._folder / f"{generation}.json"
+
+    def _generations(self) -> list[int]:
+        try:
+            names = os.listdir(self._folder)
+        except FileNotFoundError:
+            return []
+        stems = [name.removesuffix(".json") for name in names if name.endswith(".json")]
+        return [int(stem) for stem in stems if stem.isascii() and stem.isdigit()]
+
+
+@contextmanager
+def held(out: Path, purpose: str, lock: RunLock | None) -> Iterator[RunLock]:
+    """`lock` itself, which the caller holds, or a lock of our own."""
+    if lock is not None:
+        lock.check()
+        yield lock
+    else:
+        with RunLock(out, purpose) as own:
+            yield own
+
+
+def _read_holder(path: Path) -> Holder:
+    stored: Any = read_json(path)
+    try:
+        return Holder(**{**stored, "process": Process(**stored["process"])})
+    except (TypeError, KeyError) as error:
+        raise CorruptFile(path, f"is no lock: {error}") from None
+
+
+def _age_s(path: Path) -> float:
+    """Seconds since a file was written, by the clock of its own file system: ours may differ."""
+    probe = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    try:
+        probe.touch()
+        return probe.stat().st_mtime - path.stat().st_mtime
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _boot() -> str:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def _started(pid: int) -> str | None:
+    """When a process started; None when it has ended."""
+    if Path("/proc/self/stat").exists():
+        try:
+            text = Path(f"/proc/{pid}/stat").read_text()
+        except OSError:
+            return None
+        # The second field, the name, may hold anything, spaces and brackets included.
+        state, *fields = text.rpartition(")")[2].split()
+        return None if state in "ZX" else fields[18]
+    answer = subprocess.run(
+        ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    return answer.stdout.strip() or None

@@ -1,0 +1,312 @@
+"""MaskStore: the masks of a run's trials, one row per trial, step and layer."""
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from storage.compaction import Compaction, compact_table
+from storage.encoding import decode_csr, decode_mask, encode_mask
+from storage.errors import CorruptFile, InputError
+from storage.lock import RunLock
+from storage.records import config_table
+from storage.schema import MASK_PAYLOAD, MASK_SCHEMA, check_key
+from storage.staged import StagedFile, StagedTable, TableKind
+from storage.trial_ids import check_trial_id
+from storage.verification import verify_table
+
+__all__ = ["LayerMask", "MaskStore", "Masks", "decode_mask", "encode_mask"]
+
+Masks = dict[str, csr_array]  # layer -> (n_out, n_in) bool
+Key = tuple[str, int]  # trial_id, step
+
+_INDEX_COLUMNS = [name for name in MASK_SCHEMA.names if name not in MASK_PAYLOAD]
+_MASK_COLUMNS = [
+    *("trial_id", "step", "layer", "layer_index", "n_out", "n_in", "nnz", "encoding", "crc32"),
+    *MASK_PAYLOAD,
+]
+_TRIALS_AT_ONCE = 16  # how many trials' masks are in memory encoded while they are decoded
+
+
+@dataclass(frozen=True)
+class LayerMask:
+    """The mask of one layer.
+
+    Attributes:
+        name: the layer's name.
+        mask: (n_out, n_in) bool; row i is the incoming connections of neuron i.
+        role: `output` for the layer of the classes.
+        in_group: inputs per neuron of the previous layer (kh*kw of a convolution, h*w of a Linear
+            after flatten, else 1); divides n_in.
+    """
+
+    name: str
+    mask: NDArray[np.bool_]
+    role: Literal["hidden", "output"]
+    in_group: int = 1
+
+
+class MaskStore:
+    """The masks in a run's folder.
+
+    Args:
+        out: the run's folder; it need not hold any mask yet.
+    """
+
+    def __init__(self, out: str | os.PathLike[str]) -> None:
+        self._table = StagedTable(out, _MASKS)
+        self.out = self._table.out
+
+    def append(
+        self,
+        trial_id: str,
+        study: str,
+        step: int,
+        epoch: int,
+        attempt: int,
+        layers: Sequence[LayerMask],
+    ) -> Path:
+        """Commit one snapshot: it survives a crash of the machine once this returns.
+
+        Appending the same snapshot again changes nothing.
+
+        Args:
+            trial_id: 12 hex digits.
+            study: the study's name.
+            step: optimiser steps done.
+            epoch: epochs done.
+            attempt: the writer's attempt.
+            layers: all layers, from the input to the output.
+
+        Returns:
+            The file.
+
+        Raises:
+            InputError: an argument is not allowed, or other masks are committed under this key.
+        """
+        rows = _rows(check_trial_id(trial_id), study, step, epoch, attempt, layers)
+        path = self._table.staged_path(trial_id, step, attempt)
+        file = StagedFile(path, trial_id, step, attempt)
+        if path.exists() and self._is_committed(file, rows):
+            return path
+        self._table.commit(path, pa.Table.from_pylist(rows, schema=MASK_SCHEMA))
+        return path
+
+    def _is_committed(self, file: StagedFile, rows: list[dict[str, Any]]) -> bool:
+        """Whether a file holds these very masks; a corrupt one does not and may be replaced."""
+        try:
+            stored = self._table.read_staged(file, None).to_pylist()
+        except (CorruptFile, FileNotFoundError):
+            return False
+        same = ("layer", "n_out", "n_in", "crc32")
+        if [[row[c] for c in same] for row in stored] != [[row[c] for c in same] for row in rows]:
+            raise InputError(
+                f"{file.path}: other masks of this trial, step and attempt are committed"
+            )
+        return True
+
+    def index(self, with_config: bool = True) -> pd.DataFrame:
+        """One row per snapshot and layer, by trial, step and layer; no mask is read.
+
+        Args:
+            with_config: add each trial's flat configuration, steps_per_epoch and total_steps.
+
+        Raises:
+            CorruptFile: a file is not what was written.
+        """
+        index = self._table.read(_INDEX_COLUMNS).to_pandas()
+        index = index.sort_values(["trial_id", "step", "layer_index"], ignore_index=True)
+        if not with_config:
+            return index
+        config = config_table(self.out, taken=set(index.columns) - {"trial_id"})
+        return index.merge(config, on="trial_id", how="left")
+
+    def load(self, trial_id: str, step: int) -> Masks:
+        """The masks of one snapshot.
+
+        Returns:
+            Layer name -> (n_out, n_in) bool, from the input to the output.
+
+        Raises:
+            InputError: there is no such snapshot; the message names those that exist.
+            CorruptFile: its file is not what was written.
+        """
+        return self.load_many([(trial_id, step)])[0]
+
+    def load_many(self, keys: Iterable[Key]) -> list[Masks]:
+        """The masks of several snapshots, each file read once for all that it holds.
+
+        Args:
+            keys: (trial_id, step) pairs, in any order.
+
+        Returns:
+            As `load` gives them, in the order of `keys`.
+
+        Raises:
+            InputError, CorruptFile: as `load` does.
+        """
+        keys = [(check_trial_id(trial_id), int(step)) for trial_id, step in keys]
+        found: dict[Key, Masks] = {}
+        for steps in _batches(keys):
+            found.update(self._load_steps(steps))
+        for key in keys:
+            if key not in found:
+                raise self._missing(*key)
+        return [found[key] for key in keys]
+
+    def iter(
+        self, where: str | Callable[[Mapping[str, Any]], bool] | None = None
+    ) -> Iterator[tuple[str, int, Masks]]:
+        """All snapshots, trial by trial: (trial_id, step, masks).
+
+        Args:
+            where: only snapshots for which this holds, a text in the language of
+                `storage.where.parse_where` over the index's columns; a snapshot is taken when it
+                holds for one of its layers.
+
+        Raises:
+            InputError, CorruptFile: `where` or a file is not what it must be.
+        """
+        index = self.index(with_config=where is not None)
+        if where is not None:
+            from storage.where import filter_rows
+
+            index = filter_rows(index, where)
+        keys = index[["trial_id", "step"]].drop_duplicates().itertuples(index=False, name=None)
+        for steps in _batches([(str(trial_id), int(step)) for trial_id, step in keys]):
+            # A snapshot that a new attempt has fenced off meanwhile is no longer there.
+            for (trial_id, step), masks in sorted(self._load_steps(steps).items(), key=_by_key):
+                yield trial_id, step, masks
+
+    def _load_steps(self, steps: Mapping[str, set[int]]) -> dict[Key, Masks]:
+        found: dict[Key, dict[int, tuple[str, csr_array]]] = defaultdict(dict)
+        for path, table in self._table.read_files(_MASK_COLUMNS, steps=steps):
+            for row in _rows_of(table):
+                key = (row["trial_id"], row["step"])
+                try:
+                    found[key][row["layer_index"]] = (row["layer"], decode_csr(row))
+                except InputError as error:
+                    raise CorruptFile(path, f"{_place(row)}: {error}") from None
+        return {key: dict(layer for _, layer in sorted(layers.items(), key=_number))
+                for key, layers in found.items()}  # fmt: skip
+
+    def _missing(self, trial_id: str, step: int) -> InputError:
+        rows = self._table.read(["step"], trial_ids=[trial_id])
+        steps = sorted(set(rows.column("step").to_pylist()))
+        if steps:
+            return InputError(
+                f"step {step}: trial {trial_id} has no such snapshot, "
+                f"it has the steps {', '.join(map(str, steps))}"
+            )
+        return InputError(f"trial_id {trial_id}: {self.out} holds no snapshot of this trial")
+
+    def compact(self, lock: RunLock | None = None) -> Compaction:
+        """Gather staged files into few; see `storage.compaction`."""
+        return compact_table(self._table, lock)
+
+    def verify(self) -> list[CorruptFile]:
+        """Every file that is not what was written; raises nothing for a bad file."""
+        return verify_table(self._table)
+
+    def usage(self) -> tuple[int, int]:
+        """Files and bytes of all masks."""
+        return self._table.usage()
+
+
+def _batches(keys: Iterable[Key]) -> Iterator[dict[str, set[int]]]:
+    steps: dict[str, set[int]] = defaultdict(set)
+    for trial_id, step in keys:
+        steps[trial_id].add(step)
+    trials = sorted(steps)  # as the parts are
+    for start in range(0, len(trials), _TRIALS_AT_ONCE):
+        yield {trial_id: steps[trial_id] for trial_id in trials[start : start + _TRIALS_AT_ONCE]}
+
+
+def _by_key(item: tuple[Key, Masks]) -> Key:
+    return item[0]
+
+
+def _number(item: tuple[int, tuple[str, csr_array]]) -> int:
+    return item[0]
+
+
+def _place(row: Mapping[str, Any]) -> str:
+    return f"trial {row['trial_id']} step {row['step']} layer {row['layer']}"
+
+
+def _rows_of(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """Rows as mappings, without making a Python number of every gap."""
+    columns = {name: table.column(name).to_pylist() for name in table.column_names if name != "gap"}
+    gaps = table.column("gap").combine_chunks()
+    for number in range(table.num_rows):
+        gap = gaps[number].values
+        row = {name: values[number] for name, values in columns.items()}
+        yield {**row, "gap": None if gap is None else gap.to_numpy()}
+
+
+def _rows(
+    trial_id: str, study: str, step: int, epoch: int, attempt: int, layers: Sequence[LayerMask]
+) -> list[dict[str, Any]]:
+    check_key(step, attempt)
+    names = [layer.name for layer in layers]
+    if not names or len(set(names)) < len(names) or not all(names):
+        raise InputError(f"layers {names}: give at least one, each with a name of its own")
+    written_at = datetime.now(UTC)
+    rows = []
+    for number, layer in enumerate(layers):
+        columns = encode_mask(layer.mask)
+        if layer.role not in ("hidden", "output"):
+            raise InputError(f"layer {layer.name}: role {layer.role!r} is not hidden or output")
+        if layer.in_group < 1 or columns["n_in"] % layer.in_group:
+            raise InputError(
+                f"layer {layer.name}: in_group {layer.in_group} does not divide {columns['n_in']}"
+            )
+        rows.append(
+            {
+                "study": study,
+                "trial_id": trial_id,
+                "step": int(step),
+                "epoch": int(epoch),
+                "layer": layer.name,
+                "layer_index": number,
+                "role": layer.role,
+                "attempt": int(attempt),
+                "in_group": int(layer.in_group),
+                "written_at": written_at,
+                **columns,
+            }
+        )
+    return rows
+
+
+def _check_rows(table: pa.Table) -> None:
+    """Every mask is the one that was written, and every snapshot has all its layers."""
+    layers: dict[tuple[str, int, int], list[int]] = defaultdict(list)
+    for row in _rows_of(table):
+        try:
+            decode_mask(row)
+        except InputError as error:
+            raise InputError(f"{_place(row)}: {error}") from None
+        layers[row["trial_id"], row["step"], row["attempt"]].append(row["layer_index"])
+    for (trial_id, step, _), numbers in layers.items():
+        if sorted(numbers) != list(range(len(numbers))):
+            raise InputError(f"trial {trial_id} step {step}: layers are missing or doubled")
+
+
+_MASKS = TableKind(
+    name="masks",
+    schema=MASK_SCHEMA,
+    more_doubles=False,
+    plain_columns=tuple(MASK_PAYLOAD),
+    one_step_per_file=True,
+    check_rows=_check_rows,
+)

@@ -1,0 +1,361 @@
+"""A table that many writers append to and readers read at any moment: what masks and metrics share.
+
+OUT/<name>/staging/<trial_id>/<step 8d>-a<attempt>.parquet   one file an append, never changed
+OUT/<name>/compact/part-*.parquet                            many trials, one row group each
+OUT/<name>/manifest.json                                     which parts are the table's
+
+A compaction publishes the manifest before it deletes what it replaces. So a reader lists staging
+first and the manifest second: whatever was committed before is in one of them or in both, and a row
+in both counts once. When a file has gone meanwhile, the reader does all of it again.
+"""
+
+import os
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from storage.errors import CorruptFile, InputError
+from storage.filesystem import local_folder, write_atomic
+from storage.manifest import PART_NAME, Part, read_manifest
+from storage.parquet import open_parquet, write_table
+from storage.rows import Chunk, chunk_of_table, count_rows
+from storage.schema import KEY_COLUMNS, check_schema
+from storage.trial_ids import check_trial_id, is_trial_id
+
+STAGED_NAME = re.compile(r"(\d{8,18})-a(\d{1,5})(?:-\d+)?\.parquet")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class TableKind:
+    """What tells one table from the other.
+
+    Attributes:
+        name: its folder.
+        schema: the columns that every file has.
+        more_doubles: whether files may have further columns, all double.
+        plain_columns: see `storage.parquet.open_writer`.
+        one_step_per_file: a staged file's name then says all that its rows' keys say.
+        check_rows: raises InputError when rows contradict themselves; they have all columns.
+    """
+
+    name: str
+    schema: pa.Schema
+    more_doubles: bool
+    plain_columns: tuple[str, ...]
+    one_step_per_file: bool
+    check_rows: Callable[[pa.Table], None]
+
+
+@dataclass(frozen=True)
+class StagedFile:
+    """A committed append; `step` is its rows' last one."""
+
+    path: Path
+    trial_id: str
+    step: int
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What was there at one moment; `parts` is None before the first compaction."""
+
+    staged: list[StagedFile]
+    parts: tuple[Part, ...] | None
+
+
+class StagedTable:
+    """One such table of a run.
+
+    Args:
+        out: the run's folder.
+        kind: which table.
+    """
+
+    def __init__(self, out: str | os.PathLike[str], kind: TableKind) -> None:
+        self.out = local_folder(out)
+        self.kind = kind
+        self.folder = self.out / kind.name
+        self.staging = self.folder / "staging"
+        self.compact_folder = self.folder / "compact"
+        self.manifest_path = self.folder / "manifest.json"
+
+    # Writing
+
+    def staged_path(self, trial_id: str, step: int, attempt: int, copy: int = 1) -> Path:
+        """Where an append goes; `copy` tells appends with the same last step apart."""
+        suffix = "" if copy == 1 else f"-{copy}"
+        name = f"{step:08d}-a{attempt}{suffix}.parquet"
+        return self.staging / check_trial_id(trial_id) / name
+
+    def commit(self, path: Path, table: pa.Table) -> None:
+        """Write one staged file; durable when this returns."""
+
+        def write(file: BinaryIO) -> None:
+            write_table(file, table, self.kind.plain_columns)
+
+        write_atomic(path, write)
+
+    # Listing
+
+    def listing(self, trial_ids: Collection[str] | None = None) -> Listing:
+        """Staged files (of some trials), then the manifest.
+
+        Raises:
+            CorruptFile: the manifest cannot be read.
+        """
+        if trial_ids is None:
+            trial_ids = self._staged_trials()
+        staged = [file for trial_id in trial_ids for file in self._staged_files(trial_id)]
+        return Listing(staged, read_manifest(self.manifest_path))
+
+    def _staged_trials(self) -> list[str]:
+        try:
+            return sorted(name for name in os.listdir(self.staging) if is_trial_id(name))
+        except FileNotFoundError:
+            return []
+
+    def _staged_files(self, trial_id: str) -> list[StagedFile]:
+        folder = self.staging / check_trial_id(trial_id)
+        try:
+            names = sorted(os.listdir(folder))
+        except FileNotFoundError:
+            return []
+        matches = ((name, STAGED_NAME.fullmatch(name)) for name in names)
+        return [
+            StagedFile(folder / name, trial_id, int(match[1]), int(match[2]))
+            for name, match in matches
+            if match
+        ]
+
+    def usage(self) -> tuple[int, int]:
+        """Files and bytes of the table's Parquet files."""
+        files = [*self.staging.glob("*/[!.]*.parquet"), *self.compact_folder.glob("[!.]*.parquet")]
+        sizes = []
+        for file in files:
+            try:
+                sizes.append(file.stat().st_size)
+            except FileNotFoundError:  # compacted meanwhile
+                continue
+        return len(sizes), sum(sizes)
+
+    # Reading
+
+    def read(
+        self,
+        columns: Sequence[str] | None,
+        trial_ids: Collection[str] | None = None,
+        steps: Mapping[str, Collection[int]] | None = None,
+    ) -> pa.Table:
+        """The rows that count, each once; arguments and errors as `read_files` has them."""
+        tables = [table for _, table in self.read_files(columns, trial_ids, steps)]
+        if not tables:
+            return self.kind.schema.empty_table().select(columns or self.kind.schema.names)
+        return pa.concat_tables(tables, promote_options="default")
+
+    def read_files(
+        self,
+        columns: Sequence[str] | None,
+        trial_ids: Collection[str] | None = None,
+        steps: Mapping[str, Collection[int]] | None = None,
+    ) -> list[tuple[Path, pa.Table]]:
+        """The rows that count, each once, file by file.
+
+        Args:
+            columns: which; None: all there are.
+            trial_ids: of which trials; None: of all.
+            steps: per trial, which steps; it then names the trials, too.
+
+        Raises:
+            CorruptFile: a file that these rows need is not what was written.
+        """
+        if steps is not None:
+            trial_ids = steps.keys()
+        return self.retry(lambda: self._read_once(columns, trial_ids, steps))
+
+    def retry(self, read: Callable[[], T]) -> T:
+        """Call `read` until no file has gone under its hands.
+
+        Raises:
+            CorruptFile: a file is missing for good: the manifest still names it.
+        """
+        while True:
+            try:
+                return read()
+            except FileNotFoundError as gone:
+                path = Path(str(gone.filename))
+                named = {part.file for part in read_manifest(self.manifest_path) or ()}
+                if path.parent == self.compact_folder and path.name in named:
+                    raise CorruptFile(path, "is missing, but manifest.json names it") from None
+
+    def _read_once(
+        self,
+        columns: Sequence[str] | None,
+        trial_ids: Collection[str] | None,
+        steps: Mapping[str, Collection[int]] | None,
+    ) -> list[tuple[Path, pa.Table]]:
+        listing = self.listing(trial_ids)
+        with_keys = None if columns is None else [*dict.fromkeys([*columns, *KEY_COLUMNS])]
+        # Later chunks win: parts over staged files, which are soon to be deleted.
+        chunks = [
+            self.staged_chunk(file, with_keys)
+            for file in listing.staged
+            if steps is None or not self.kind.one_step_per_file or file.step in steps[file.trial_id]
+        ]
+        for part in listing.parts or ():
+            groups = [
+                number
+                for number, group in enumerate(part.row_groups)
+                if trial_ids is None or group.trial_id in trial_ids
+            ]
+            if groups:
+                table = self.read_part(part, with_keys, groups, steps)
+                chunks.append(chunk_of_table(self.compact_folder / part.file, table))
+        tables = []
+        for chunk, counts in zip(chunks, count_rows(self.out, chunks), strict=True):
+            wanted = counts if steps is None else counts & _is_wanted(chunk, steps)
+            if wanted.any():
+                table = chunk.load(wanted)
+                tables.append((chunk.path, table if columns is None else table.select(columns)))
+        return tables
+
+    def staged_chunk(
+        self, file: StagedFile, columns: Sequence[str] | None, check: bool = False
+    ) -> Chunk:
+        """A staged file's rows, read only when they must be; arguments as of `read_staged`."""
+        if not self.kind.one_step_per_file:
+            return chunk_of_table(file.path, self.read_staged(file, columns, check))
+        return Chunk(
+            file.path,
+            file.trial_id,
+            np.array([file.step], dtype=np.int64),
+            np.array([file.attempt], dtype=np.int16),
+            lambda _: self.read_staged(file, columns, check),
+        )
+
+    def read_staged(
+        self, file: StagedFile, columns: Sequence[str] | None, check: bool = False
+    ) -> pa.Table:
+        """A staged file's rows, checked against its name.
+
+        Args:
+            file: which.
+            columns: with the keys among them; None: all.
+            check: whether to check the rows themselves; they must have all columns then.
+
+        Raises:
+            FileNotFoundError: it has been compacted.
+            CorruptFile: it is not what was written.
+        """
+        with open_parquet(file.path) as source:
+            self._check_schema(file.path, source.schema_arrow)
+            table = source.read(columns=columns)
+        trial_ids = table.column("trial_id").unique().to_pylist()
+        attempts = table.column("attempt").unique().to_pylist()
+        steps = table.column("step").unique().to_pylist()
+        if (trial_ids, attempts) != ([file.trial_id], [file.attempt]) or None in steps:
+            raise CorruptFile(file.path, "its rows are not of the trial and attempt in its name")
+        if max(steps) != file.step or (self.kind.one_step_per_file and len(steps) > 1):
+            raise CorruptFile(file.path, "its rows are not of the step in its name")
+        if check:
+            self.check_rows(file.path, table)
+        return table
+
+    def check_rows(self, path: Path, table: pa.Table) -> None:
+        """Check whole rows against themselves.
+
+        Raises:
+            CorruptFile: they cannot be what was written.
+        """
+        try:
+            self.kind.check_rows(table)
+        except InputError as error:
+            raise CorruptFile(path, str(error)) from None
+
+    def read_part(
+        self,
+        part: Part,
+        columns: Sequence[str] | None,
+        groups: Sequence[int],
+        steps: Mapping[str, Collection[int]] | None = None,
+    ) -> pa.Table:
+        """Rows of a part, checked against the manifest.
+
+        Args:
+            part: which.
+            columns: with the keys among them; None: all.
+            groups: which row groups.
+            steps: row groups that hold none of these steps may be left out.
+
+        Raises:
+            FileNotFoundError: it has been replaced.
+            CorruptFile: it is not what was written.
+        """
+        path = self.compact_folder / part.file
+        with open_parquet(path) as source:
+            self.check_part(part, source)
+            if steps is not None:
+                groups = [
+                    number
+                    for number in groups
+                    if _may_hold(
+                        source.metadata.row_group(number), steps[part.row_groups[number].trial_id]
+                    )
+                ]
+            table = source.read_row_groups(list(groups), columns=columns)
+        expected = {part.row_groups[number].trial_id for number in groups}
+        if set(table.column("trial_id").unique().to_pylist()) != expected:
+            raise CorruptFile(path, "its rows are not of the trials that manifest.json says")
+        return table
+
+    def check_part(self, part: Part, source: pq.ParquetFile) -> None:
+        """Compare a part's footer with the manifest.
+
+        Raises:
+            CorruptFile: they differ.
+        """
+        path = self.compact_folder / part.file
+        size = path.stat().st_size
+        if size != part.bytes:
+            raise CorruptFile(path, f"has {size} bytes, manifest.json says {part.bytes}")
+        self._check_schema(path, source.schema_arrow)
+        metadata = source.metadata
+        rows = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+        if rows != [group.rows for group in part.row_groups]:
+            raise CorruptFile(path, "does not have the row groups that manifest.json says")
+
+    def _check_schema(self, path: Path, found: pa.Schema) -> None:
+        check_schema(str(path), found, self.kind.schema, self.kind.more_doubles)
+
+    def orphans(self, parts: Collection[Part]) -> Iterator[Path]:
+        """Parts that the manifest does not name: left by a compaction that died, or at work."""
+        named = {part.file for part in parts}
+        if self.compact_folder.is_dir():
+            for path in self.compact_folder.iterdir():
+                if PART_NAME.fullmatch(path.name) and path.name not in named:
+                    yield path
+
+
+def _is_wanted(chunk: Chunk, steps: Mapping[str, Collection[int]]) -> NDArray[np.bool_]:
+    names = np.broadcast_to(np.asarray(chunk.trial_ids, dtype=object), chunk.steps.shape)
+    keys = zip(names, chunk.steps.tolist(), strict=True)
+    return np.array([step in steps[name] for name, step in keys], dtype=np.bool_)
+
+
+def _may_hold(row_group: pq.RowGroupMetaData, steps: Collection[int]) -> bool:
+    """Whether a row group's range of steps has one of these."""
+    for number in range(row_group.num_columns):
+        column = row_group.column(number)
+        if column.path_in_schema == "step" and column.is_stats_set:
+            lowest, highest = column.statistics.min, column.statistics.max
+            return any(lowest <= step <= highest for step in steps)
+    return True
