@@ -73,12 +73,17 @@ def read_claims(out: str | os.PathLike[str], trial_id: str) -> list[Claim]:
 
 def read_all_claims(out: str | os.PathLike[str]) -> dict[str, list[Claim]]:
     """The claims of every trial that has any, by trial_id."""
-    try:
-        names = sorted(os.listdir(local_folder(out) / "attempts"))
-    except FileNotFoundError:
-        return {}
-    claims = {name: read_claims(out, name) for name in names if is_trial_id(name)}
+    claims = {trial_id: read_claims(out, trial_id) for trial_id in list_claimed(out)}
     return {trial_id: found for trial_id, found in claims.items() if found}
+
+
+def list_claimed(out: str | os.PathLike[str]) -> list[str]:
+    """The trials that have been claimed, sorted."""
+    try:
+        names = os.listdir(local_folder(out) / "attempts")
+    except FileNotFoundError:
+        return []
+    return sorted(name for name in names if is_trial_id(name))
 
 
 def list_attempts(out: str | os.PathLike[str], trial_id: str) -> list[int]:

@@ -51,7 +51,7 @@ def encode_mask(mask: NDArray[np.bool_]) -> dict[str, Any]:
         "encoding": "bits",
         "gap": None,
         "bits": None,
-        "crc32": zlib.crc32(packed),
+        "crc32": zlib.crc32(packed.data),
     }
     if nnz == mask.size:
         columns["encoding"] = "full"
@@ -109,7 +109,7 @@ def _checked_flat(row: Mapping[str, Any]) -> NDArray[np.bool_]:
         flat = np.ones(size, dtype=np.bool_)
     else:
         raise InputError(f"encoding {encoding!r} is not one of gap, bits, full")
-    if zlib.crc32(np.packbits(flat, bitorder="little")) != int(row["crc32"]):
+    if zlib.crc32(np.packbits(flat, bitorder="little").data) != int(row["crc32"]):
         raise InputError("the connections do not have the checksum that was written")
     if int(np.count_nonzero(flat)) != int(row["nnz"]):
         raise InputError(f"nnz is {row['nnz']}, the mask has {np.count_nonzero(flat)} connections")

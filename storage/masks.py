@@ -123,7 +123,7 @@ class MaskStore:
         Raises:
             CorruptFile: a file is not what was written.
         """
-        index = self._table.read(_INDEX_COLUMNS).to_pandas()
+        index: pd.DataFrame = self._table.read(_INDEX_COLUMNS).to_pandas()
         index = index.sort_values(["trial_id", "step", "layer_index"], ignore_index=True)
         if not with_config:
             return index

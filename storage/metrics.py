@@ -96,7 +96,7 @@ class MetricStore:
         """
         if trial_ids is not None:
             trial_ids = {check_trial_id(trial_id) for trial_id in trial_ids}
-        metrics = self._table.read(None, trial_ids).to_pandas()
+        metrics: pd.DataFrame = self._table.read(None, trial_ids).to_pandas()
         metrics = metrics.sort_values(["trial_id", "epoch", "step"], ignore_index=True)
         if not with_config:
             return metrics

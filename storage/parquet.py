@@ -8,7 +8,7 @@ compaction removes files beside readers.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,8 +18,18 @@ from storage.errors import CorruptFile
 ZSTD_LEVEL = 3
 
 
+class Sink(Protocol):
+    """What a writer needs of an open file."""
+
+    closed: bool
+
+    def write(self, data: bytes, /) -> int: ...
+    def tell(self) -> int: ...
+    def flush(self) -> None: ...
+
+
 def open_writer(
-    file: BinaryIO, schema: pa.Schema, plain_columns: Sequence[str] = ()
+    file: BinaryIO | Sink, schema: pa.Schema, plain_columns: Sequence[str] = ()
 ) -> pq.ParquetWriter:
     """A writer as all our tables use it.
 

@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -68,14 +68,14 @@ def read_record(out: str | os.PathLike[str], trial_id: str) -> TrialRecord:
     except FileNotFoundError:
         raise InputError(
             f"trial_id {trial_id}: {local_folder(out)} has no such trial, "
-            f"it has {len(_trial_ids(out))}"
+            f"it has {len(list_trials(out))}"
         ) from None
     return _parse(path, trial_id, stored)
 
 
 def read_records(out: str | os.PathLike[str]) -> dict[str, TrialRecord]:
     """All records of a run, by trial_id."""
-    return {trial_id: read_record(out, trial_id) for trial_id in _trial_ids(out)}
+    return {trial_id: read_record(out, trial_id) for trial_id in list_trials(out)}
 
 
 def flatten_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,14 +120,36 @@ def config_table(out: str | os.PathLike[str], taken: set[str]) -> pd.DataFrame:
         rows.append({"trial_id": trial_id, **renamed, **own})
     if not rows:
         return pd.DataFrame({"trial_id": pd.Series(dtype="str")})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=merged_order(rows))
+
+
+def merged_order(rows: Iterable[Iterable[str]]) -> list[str]:
+    """All names, each after the one that it follows where it first appears.
+
+    So a method's settings stand side by side although no trial has those of all methods.
+
+    Example:
+        >>> merged_order([["method_name", "seed"], ["method_name", "method_density", "seed"]])
+        ['method_name', 'method_density', 'seed']
+    """
+    order: list[str] = []
+    for names in rows:
+        place = 0
+        for name in names:
+            if name in order:
+                place = order.index(name) + 1
+            else:
+                order.insert(place, name)
+                place += 1
+    return order
 
 
 def _path(out: str | os.PathLike[str], trial_id: str) -> Path:
     return local_folder(out) / "trials" / f"{check_trial_id(trial_id)}.json"
 
 
-def _trial_ids(out: str | os.PathLike[str]) -> list[str]:
+def list_trials(out: str | os.PathLike[str]) -> list[str]:
+    """The trials that have a record."""
     try:
         names = os.listdir(local_folder(out) / "trials")
     except FileNotFoundError:

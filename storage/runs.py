@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from storage.attempts import read_all_claims
+from storage.attempts import list_claimed, read_claims
 from storage.errors import CorruptFile, InputError
 from storage.filesystem import local_folder, read_json, write_atomic, write_json
 from storage.masks import MaskStore
@@ -18,6 +18,8 @@ from storage.metrics import MetricStore
 from storage.records import (
     TrialRecord,
     flatten_config,
+    list_trials,
+    merged_order,
     read_record,
     read_records,
     write_record,
@@ -153,7 +155,8 @@ class Run:
             }
             for record in self.records().values()
         ]
-        return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["trial_id", "state", "reason"])
+        columns = merged_order(rows) if rows else ["trial_id", "state", "reason"]
+        return pd.DataFrame(rows, columns=columns)
 
     def distances(
         self, name: str, column: str = "network", group: int | None = None
@@ -166,11 +169,15 @@ class Run:
     def verify(self) -> list[CorruptFile]:
         """Every file of records, claims, masks and metrics that is not what was written."""
         bad: list[CorruptFile] = []
-        for read in (read_records, read_all_claims):
-            try:
-                read(self.out)
-            except CorruptFile as problem:
-                bad.append(problem)
+        for read, trial_ids in (
+            (read_record, list_trials(self.out)),
+            (read_claims, list_claimed(self.out)),
+        ):
+            for trial_id in trial_ids:
+                try:
+                    read(self.out, trial_id)
+                except CorruptFile as problem:
+                    bad.append(problem)
         return [*bad, *self.masks.verify(), *self.metrics.verify()]
 
     @property
