@@ -29,6 +29,13 @@ from storage.parquet import open_parquet, open_writer
 
 _FIXED = ("i", "j", "network", "canonical")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_LABEL_TYPES = {
+    "trial_id": pa.string(),
+    "step": pa.int64(),
+    "epoch": pa.int32(),
+    "group": pa.int32(),
+    "reference": pa.int32(),
+}
 _ROW_GROUP = 100_000
 
 
@@ -132,7 +139,10 @@ class DistanceStore:
         position as `reference` (missing for those that only serve as one), and any others.
         """
         arrays = {"index": pa.array(np.arange(len(labels), dtype=np.int32))}
-        arrays |= {str(name): _arrow(labels[name]) for name in labels.columns}
+        for name in map(str, labels.columns):
+            arrays[name] = _arrow(labels[name])
+            if name in _LABEL_TYPES:
+                arrays[name] = arrays[name].cast(_LABEL_TYPES[name])
         table = pa.table(arrays)
         _write(self.labels, table.schema, [table], plan)
 

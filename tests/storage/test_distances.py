@@ -21,7 +21,7 @@ def _labels(groups, **columns):
         "trial_id": [f"{k:012x}" for k in range(n)],
         "step": np.arange(n, dtype=np.int64) * 10,
         "epoch": np.arange(n, dtype=np.int32),
-        "group": np.array(groups, dtype=np.int32),
+        "group": groups,
     }
     return pd.DataFrame(labels | columns)
 
@@ -99,6 +99,10 @@ def test_labels_name_the_positions_and_keep_columns_of_any_kind(tmp_path):
     store = DistanceStore(tmp_path, "x")
     mixed = _labels([0, 0], mixed=["a", 1], nothing=[None, None], density=[0.1, np.nan])
     store.write_labels(mixed, "p")
+    types = pq.read_schema(store.labels)
+    expected = {"index": "int32", "trial_id": "string", "step": "int64", "epoch": "int32"}
+    expected["group"] = "int32"
+    assert {name: str(types.field(name).type) for name in expected} == expected
     table = pd.read_parquet(store.labels)
     assert table["index"].tolist() == [0, 1]
     assert table["mixed"].tolist() == ['"a"', "1"]

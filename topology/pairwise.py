@@ -1,0 +1,310 @@
+"""All pairs: in process for a list of networks, and as a stage over a run's snapshots.
+
+The stage plans tiles, computes those that are not there yet, and puts the matrix together. Blocks
+of snapshots are loaded by Ray tasks, so that they live in the cluster and not in the driver. A
+tile's task takes its blocks as arguments, so that it holds no CPU before they are there; it writes
+its tile itself and returns a number.
+"""
+
+import itertools
+import time
+import zlib
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from storage.distance_store import DistanceStore, distance_schema
+from storage.errors import InputError
+from storage.masks import MaskStore
+from topology.nnstd import METRIC_VERSIONS, Method, as_topology, check_method, pair_distances
+from topology.overlap import Topology, prepare
+from topology.spec import DistanceSpec, compared_snapshots
+from topology.tiles import Plan, Snapshot, Tile, plan_tiles
+
+__all__ = ["DistanceResult", "DistanceSpec", "pairwise", "run_distances"]
+
+# How often Ray tries a lost task again (its node gone, its worker killed).
+_RETRIES = 5
+
+
+def pairwise(
+    topologies: Sequence[Sequence[Any] | Topology],
+    method: Method = "layerwise",
+    labelled_outputs: bool = False,
+) -> NDArray[np.float64]:
+    """The distances of all pairs of a list of networks, in this process.
+
+    Args:
+        topologies: networks of equal depth, as `nnstd` takes them.
+        method, labelled_outputs: as `nnstd` takes them. `reference` compares the later network of
+            a pair with the earlier one, as the published code does.
+
+    Returns:
+        (n_pairs, 1 + n_layers): the network's distance and each layer's; the pairs in the order of
+        scipy's pdist, so that `squareform(pairwise(networks)[:, 0])` is the matrix.
+
+    Raises:
+        ValueError: no networks, an unknown method, networks that cannot be compared.
+    """
+    check_method(method)
+    if len(topologies) == 0:
+        raise ValueError("pairwise needs at least one network")
+    prepared = [as_topology(masks) for masks in topologies]
+    pairs = itertools.combinations(prepared, 2)
+    rows = [pair_distances(a, b, method, labelled_outputs)[0] for a, b in pairs]
+    return np.array(rows, dtype=np.float64).reshape(len(rows), 1 + len(prepared[0].layers))
+
+
+@dataclass(frozen=True)
+class DistanceResult:
+    """What a run of the stage did.
+
+    Attributes:
+        n_snapshots: snapshots compared, references among them.
+        n_pairs: pairs in the matrix.
+        n_computed: pairs computed now; the others were there.
+        groups: number of snapshots in each group; those of different groups cannot be compared.
+        left_out: trials without a snapshot at the step to be compared against.
+        seconds: wall time.
+        path: the folder of the distances.
+    """
+
+    name: str
+    n_snapshots: int
+    n_pairs: int
+    n_computed: int
+    groups: tuple[int, ...]
+    left_out: tuple[str, ...]
+    seconds: float
+    path: Path
+
+
+def run_distances(
+    out: str | Path,
+    name: str,
+    spec: DistanceSpec,
+    progress: Callable[[int, int], None] | None = None,
+    in_process: bool = False,
+) -> DistanceResult:
+    """Compute a named set of distances of a run, or what is missing of it.
+
+    Args:
+        out: the run's folder.
+        name: what to call the distances. Earlier ones of that name stay until these are complete.
+        spec: which snapshots, and how.
+        progress: called with the pairs done and all pairs, as tiles come in.
+        in_process: compute here; otherwise on Ray, which the caller has connected.
+
+    Raises:
+        InputError: a wrong name or selection, nothing to compare.
+        CorruptFile: a mask file is damaged.
+    """
+    begin = time.monotonic()
+    store = DistanceStore(out, name)
+    labels, snapshots, left_out = compared_snapshots(MaskStore(out).index(), spec)
+    plan = plan_tiles(snapshots, spec.method)
+    if plan.n_pairs == 0:
+        raise InputError(_nothing(name, spec, plan))
+    distance_schema(plan.layers)  # a layer's name that cannot be a column is refused now
+    missing = [tile for tile in plan.tiles if not store.tile_is_current(tile.name, tile.digest)]
+    done = plan.n_pairs - sum(tile.n_pairs for tile in missing)
+    n_computed = plan.n_pairs - done
+    if progress:
+        progress(done, plan.n_pairs)
+    stage = _Stage(str(out), store, spec.method, plan)
+    with closing(stage.run_here(missing) if in_process else stage.run_on_ray(missing)) as counts:
+        for n_pairs in counts:
+            done += n_pairs
+            if progress:
+                progress(done, plan.n_pairs)
+    tiles = [(tile.name, tile.digest) for tile in plan.tiles]
+    store.write_labels(labels, plan.digest)
+    store.assemble(tiles, plan.layers, plan.digest)
+    _write_spec(store, spec, plan)
+    store.remove_other_tiles(tile.name for tile in plan.tiles)
+    return DistanceResult(
+        name=name,
+        n_snapshots=len(snapshots),
+        n_pairs=plan.n_pairs,
+        n_computed=n_computed,
+        groups=plan.group_sizes,
+        left_out=left_out,
+        seconds=time.monotonic() - begin,
+        path=store.folder,
+    )
+
+
+def _nothing(name: str, spec: DistanceSpec, plan: Plan) -> str:
+    if spec.against is not None:
+        return (
+            f"distances {name!r}: each selected snapshot is the one it is to be compared with "
+            f"(steps: {spec.steps}, against: {spec.against})"
+        )
+    n, groups = len(plan.snapshots), len(plan.group_sizes)
+    apart = f", in {groups} groups that cannot be compared with each other" if groups > 1 else ""
+    return f"distances {name!r}: nothing to compare: {n} snapshot{'s' * (n > 1)} selected{apart}"
+
+
+def _write_spec(store: DistanceStore, spec: DistanceSpec, plan: Plan) -> None:
+    """What was asked for and what came of it; the same again keeps its date."""
+    content = {
+        "name": store.name,
+        **spec.model_dump(),
+        "metric_version": METRIC_VERSIONS[spec.method],
+        "snapshots": len(plan.snapshots),
+        "pairs": plan.n_pairs,
+        "groups": list(plan.group_sizes),
+        "layers": list(plan.layers),
+        "plan": plan.digest,
+    }
+    try:
+        created = store.read_spec()
+    except InputError:
+        created = {}
+    if {key: created.get(key) for key in content} != content:
+        created = {"created": datetime.now(UTC).isoformat(timespec="seconds")}
+    store.write_spec({**content, "created": created["created"]})
+
+
+def load_block(out: str, snapshots: Sequence[Snapshot]) -> list[Topology]:
+    """Read the masks of some snapshots and prepare them for any number of comparisons.
+
+    Raises:
+        CorruptFile: a mask file is damaged.
+        InputError: a snapshot's layers do not chain, or its masks are no longer those that the plan
+            was made for.
+    """
+    loaded = MaskStore(out).load_many(
+        [(snapshot.trial_id, snapshot.step) for snapshot in snapshots]
+    )
+    block = []
+    for snapshot, masks in zip(snapshots, loaded, strict=True):
+        where = f"trial {snapshot.trial_id} step {snapshot.step}"
+        if any(_crc32(masks[layer.name]) != layer.crc32 for layer in snapshot.layers):
+            raise InputError(
+                f"{where}: changed while its distances were computed; compute them again"
+            )
+        try:
+            in_group = [layer.in_group for layer in snapshot.layers]
+            block.append(prepare([masks[name] for name in snapshot.layer_names], in_group))
+        except ValueError as error:
+            raise InputError(f"{where}: {error}") from None
+    return block
+
+
+def _crc32(mask: csr_array) -> int:
+    """The checksum that the index has of a mask."""
+    return zlib.crc32(np.packbits(mask.toarray().ravel(), bitorder="little").tobytes())
+
+
+def compute_tile(
+    store: DistanceStore,
+    tile: Tile,
+    method: Method,
+    layers: Sequence[str],
+    labelled_outputs: bool,
+    first: Sequence[Topology],
+    second: Sequence[Topology] | None = None,
+) -> int:
+    """Compare the pairs of a tile and write it.
+
+    Args:
+        first, second: its blocks; no `second` where that is the first once more.
+
+    Returns:
+        How many pairs it has.
+    """
+    second = first if second is None else second
+    pairs = tile.pairs()
+    values = np.empty((len(pairs), 1 + len(layers)))
+    canonical = np.empty(len(pairs), dtype=np.bool_)
+    for row, (x, y) in enumerate(pairs.tolist()):
+        values[row], canonical[row] = pair_distances(first[x], second[y], method, labelled_outputs)
+    store.write_tile(
+        tile.name,
+        tile.digest,
+        i=np.asarray(tile.first, dtype=np.int32)[pairs[:, 0]],
+        j=np.asarray(tile.second, dtype=np.int32)[pairs[:, 1]],
+        values=values,
+        canonical=canonical,
+        layers=layers,
+    )
+    return len(pairs)
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """Computes tiles of a plan; yields the number of pairs of each as it is done."""
+
+    out: str
+    store: DistanceStore
+    method: Method
+    plan: Plan
+
+    def run_here(self, tiles: Sequence[Tile]) -> Generator[int, None, None]:
+        """One after the other in this process."""
+
+        @lru_cache(maxsize=self.plan.kept_blocks)
+        def block(positions: Sequence[int]) -> list[Topology]:
+            return load_block(self.out, self._snapshots(positions))
+
+        for tile in tiles:
+            yield compute_tile(*self._arguments(tile), *map(block, tile.blocks))
+
+    def run_on_ray(self, tiles: Sequence[Tile]) -> Generator[int, None, None]:
+        """As Ray tasks of one CPU each, of which so many wait that no CPU does."""
+        import ray
+
+        # With one CPU, Ray gives a task one thread.
+        remote: Any = ray.remote(num_cpus=1, max_retries=_RETRIES)
+        load, compute = remote(load_block), remote(compute_tile)
+
+        @lru_cache(maxsize=self.plan.kept_blocks)
+        def block(positions: Sequence[int]) -> Any:
+            return load.remote(self.out, self._snapshots(positions))
+
+        in_flight: set[Any] = set()
+        waiting = iter(tiles)
+        try:
+            while True:
+                room = _tasks_in_flight() - len(in_flight)
+                for tile in itertools.islice(waiting, max(0, room)):
+                    in_flight.add(compute.remote(*self._arguments(tile), *map(block, tile.blocks)))
+                if not in_flight:
+                    return
+                ready, _ = ray.wait(list(in_flight), num_returns=1)
+                for ref in ready:
+                    in_flight.remove(ref)
+                    yield ray.get(ref)
+        except ray.exceptions.RayTaskError as error:
+            # Ray's error quotes the task's traceback; wrong input is one line.
+            if isinstance(error.cause, InputError):
+                raise error.cause from None
+            raise
+        finally:
+            for ref in in_flight:
+                ray.cancel(ref)
+
+    def _arguments(self, tile: Tile) -> tuple[Any, ...]:
+        snapshot = self.plan.snapshots[tile.first[0]]
+        layers = self.plan.group_layers[snapshot.group]
+        return self.store, tile, self.method, layers, snapshot.labelled_outputs
+
+    def _snapshots(self, positions: Sequence[int]) -> list[Snapshot]:
+        return [self.plan.snapshots[k] for k in positions]
+
+
+def _tasks_in_flight() -> int:
+    """Two tiles a CPU of the cluster, whose nodes come and go."""
+    import ray
+
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return max(2, 2 * int(resources.get("CPU", 1)))

@@ -1,0 +1,134 @@
+"""Which snapshots of a run to compare: what a user writes, and the snapshots that it stands for."""
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import TypeVar
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, field_validator
+
+from storage.errors import InputError
+from storage.selection import parse_steps, parse_where, select_snapshots
+from topology.nnstd import Method
+from topology.tiles import Layer, Snapshot
+
+_T = TypeVar("_T")
+
+
+class DistanceSpec(BaseModel):
+    """Which snapshots to compare, and how."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    method: Method = "layerwise"
+    steps: str | list[str] = "last"
+    where: str | None = None
+    against: str | None = None
+    include_dense: bool = False
+
+    @field_validator("steps")
+    @classmethod
+    def _check_steps(cls, steps: str | list[str]) -> str | list[str]:
+        return _checked(parse_steps, steps)
+
+    @field_validator("where")
+    @classmethod
+    def _check_where(cls, where: str | None) -> str | None:
+        return where if where is None else _checked(parse_where, where)
+
+    @field_validator("against")
+    @classmethod
+    def _check_against(cls, against: str | None) -> str | None:
+        if against is None:
+            return None
+        try:
+            (step,) = parse_steps(against).items
+        except (InputError, ValueError):
+            step = "all"
+        if step == "all":
+            raise ValueError(f"{against!r} is neither first nor last nor one step like 10ep")
+        return against
+
+
+def _checked(parse: Callable[[_T], object], value: _T) -> _T:
+    """The value as it is, once it parses; pydantic takes a ValueError for a wrong value."""
+    try:
+        parse(value)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+def compared_snapshots(
+    index: pd.DataFrame, spec: DistanceSpec
+) -> tuple[pd.DataFrame, list[Snapshot], tuple[str, ...]]:
+    """The snapshots that a spec stands for.
+
+    Args:
+        index: one row per snapshot and layer, as `MaskStore.index` gives it.
+
+    Returns:
+        labels: one row a snapshot, group by group, as `DistanceStore.write_labels` takes them.
+        snapshots: the same, in the same order.
+        left_out: trials without a snapshot at the step to be compared against.
+
+    Raises:
+        InputError: nothing is selected.
+    """
+    chosen = select_snapshots(
+        index, steps=spec.steps, where=spec.where, include_dense=spec.include_dense
+    )
+    left_out: tuple[str, ...] = ()
+    if spec.against is None:
+        labels = chosen.sort_values("group", kind="stable", ignore_index=True)
+    else:
+        labels, left_out = _with_references(index, chosen, spec.against)
+    return labels, _snapshots(index, labels), left_out
+
+
+def _with_references(
+    index: pd.DataFrame, chosen: pd.DataFrame, against: str
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The chosen snapshots and those that they are compared with, trial by trial in step order."""
+    trials = list(dict.fromkeys(chosen["trial_id"]))
+    theirs = index[index["trial_id"].isin(trials)]
+    references = select_snapshots(theirs, steps=against, include_dense=True)
+    reference_step = dict(zip(references["trial_id"], references["step"], strict=True))
+    left_out = tuple(trial for trial in trials if trial not in reference_step)
+    # A trial's snapshots are all of one shape: its references are in its group.
+    group = dict(zip(chosen["trial_id"], chosen["group"], strict=True))
+    references = references.assign(group=references["trial_id"].map(group), compared=False)
+    both = pd.concat([chosen.assign(compared=True), references], ignore_index=True)
+    both = both.drop_duplicates(["trial_id", "step"], keep="first")
+    both = both[both["trial_id"].isin(reference_step.keys())]
+    both["rank"] = both["trial_id"].map({trial: k for k, trial in enumerate(trials)})
+    both = both.sort_values(["group", "rank", "step"], kind="stable", ignore_index=True)
+    keys = zip(both["trial_id"], both["step"], strict=True)
+    position = {key: k for k, key in enumerate(keys)}
+    reference = [position[trial, reference_step[trial]] for trial in both["trial_id"]]
+    both["reference"] = pd.array(reference, dtype="Int32")
+    both.loc[~both["compared"], "reference"] = pd.NA
+    return both.drop(columns=["compared", "rank"]), left_out
+
+
+def _snapshots(index: pd.DataFrame, labels: pd.DataFrame) -> list[Snapshot]:
+    """The labels' snapshots with what the index says of their layers."""
+    rows = index.merge(labels[["trial_id", "step"]]).sort_values("layer_index", kind="stable")
+    columns = [field.name for field in fields(Layer) if field.name != "name"]
+    layers: dict[tuple[str, int], list[Layer]] = {}
+    for row in rows[["trial_id", "step", "layer", *columns]].to_dict("records"):
+        key = row["trial_id"], row["step"]
+        layer = Layer(name=row["layer"], **{column: row[column] for column in columns})
+        layers.setdefault(key, []).append(layer)
+    return [
+        Snapshot(
+            trial_id=row["trial_id"],
+            step=row["step"],
+            group=row["group"],
+            layers=tuple(layers[row["trial_id"], row["step"]]),
+            reference=None if pd.isna(row["reference"]) else int(row["reference"]),
+        )
+        for row in labels.reindex(columns=["trial_id", "step", "group", "reference"]).to_dict(
+            "records"
+        )
+    ]
