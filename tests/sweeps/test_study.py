@@ -1,0 +1,232 @@
+"""What a study file may say, and what a wrong one costs."""
+
+import copy
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from storage.errors import InputError
+from sweeps.plan import plan_trials, trial_id
+from sweeps.study import (
+    Study,
+    builtin_names,
+    check_study,
+    load_study,
+    parse_study,
+    study_schema,
+    study_yaml,
+)
+
+BASE = {
+    "name": "tiny",
+    "data": {"name": "digits"},
+    "model": {"name": "mlp", "hidden": [8]},
+    "method": {"name": "set", "density": 0.5},
+    "epochs": 2,
+    "snapshot_every": "1ep",
+}
+
+
+def study(**changes: object) -> Study:
+    return check_study({**copy.deepcopy(BASE), **changes})
+
+
+def refusal(**changes: object) -> str:
+    with pytest.raises(InputError) as caught:
+        plan_trials(study(**changes))
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_every_built_in_study_plans() -> None:
+    assert "quickstart" in builtin_names()
+    for name in builtin_names():
+        assert plan_trials(load_study(name))
+
+
+def test_a_resolved_study_reads_back_as_itself() -> None:
+    first = load_study("quickstart")
+    again = parse_study(study_yaml(first))
+    assert again == first
+    assert [t.trial_id for t in plan_trials(again)] == [t.trial_id for t in plan_trials(first)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"epoch": 3}, ["epoch", "epochs"]),
+        ({"method": {"name": "set", "densty": 0.1}}, ["method.densty", "density"]),
+        ({"method": {"name": "sett"}}, ["method.name", "sett", "set"]),
+        ({"method": {"name": "set", "density": 0}}, ["method.density", "0"]),
+        ({"method": {"name": "set", "density": 1.5}}, ["method.density", "1.5"]),
+        ({"method": {"name": "dense", "density": 7}}, ["method.density", "7"]),
+        ({"method": {"name": "set", "density": "much"}}, ["method.density", "much"]),
+        ({"method": {"name": "set", "distribution": "epsilon"}}, ["epsilon"]),
+        ({"method": {"name": "set", "density": 1e-9}}, ["density", "connection"]),
+        ({"method": {"name": "set", "update_every": "3ep"}}, ["method.update_every", "3ep"]),
+        ({"model": {"name": "mlp", "hidden": []}}, ["model.hidden"]),
+        ({"model": {"name": "mlp", "hidden": [0]}}, ["model.hidden", "0"]),
+        ({"model": {"name": "mlp", "hidden": 8}}, ["model.hidden", "8"]),
+        ({"data": {"name": "digit"}}, ["data.name", "digit", "digits"]),
+        ({"data": {"name": "mnist", "path": "/nowhere/at/all"}}, ["/nowhere/at/all"]),
+        ({"data": {"name": "digits", "validation": 0.9}}, ["data.validation", "0.9"]),
+        ({"optimizer": {"name": "sgd", "batch_size": 10_000}}, ["optimizer.batch_size", "10000"]),
+        ({"optimizer": {"name": "sgd", "lr": -1}}, ["optimizer.lr", "-1"]),
+        ({"epochs": 0}, ["epochs", "0"]),
+        ({"snapshot_every": "5ep"}, ["snapshot_every", "5ep", "2ep"]),
+        ({"snapshot_every": "5 epochs"}, ["snapshot_every", "5 epochs"]),
+        ({"snapshot_every": "0ep"}, ["snapshot_every", "0ep"]),
+        ({"checkpoint_every": "9ep"}, ["checkpoint_every", "9ep"]),
+        ({"space": []}, ["space"]),
+        ({"space": {"seed": []}}, ["space.seed", "[]"]),
+        ({"space": {"method.densty": [0.1]}}, ["method.densty", "method.density"]),
+        ({"space": {"resources.cpu": [1, 2]}}, ["resources.cpu"]),
+        ({"space": {"method.density": [0.1, 2.0]}}, ["method.density", "2.0"]),
+        ({"space": {"method.density": {"uniform": [0.1, 0.2]}}}, ["method.density", "random"]),
+        ({"space": {"method.density": {"gauss": [0, 1]}}}, ["gauss", "loguniform"]),
+        ({"space": {"seed": [0.5]}}, ["seed", "0.5"]),
+        ({"space": {"seed": [-1]}}, ["seed", "-1"]),
+        ({"search": {"algorithm": "random"}}, ["sampler"]),
+        ({"search": {"algorithm": "grid", "metric": "test_accuracy"}}, ["metric", "validation"]),
+        ({"scheduler": {"name": "pbt"}}, ["scheduler.name", "pbt", "asha"]),
+        (
+            {"scheduler": {"name": "asha"}, "data": {"name": "digits", "validation": 0}},
+            ["data.validation", "asha"],
+        ),
+        ({"distances": {"final": {"method": "layerwize"}}}, ["distances.final.method"]),
+        ({"distances": {"final": {"where": "__import__('os')"}}}, ["where"]),
+        ({"distances": {"../up": {}}}, ["distances", "../up"]),
+        ({"tracking": {"uri": "nonsense:/x"}}, ["tracking.uri", "nonsense"]),
+        ({"name": "../up"}, ["name", "../up"]),
+        ({"seeds": {"topolgy": 3}}, ["seeds.topolgy", "topology"]),
+        ({"search": {"algoritm": "grid"}}, ["search.algoritm", "algorithm"]),
+    ],
+)
+def test_a_wrong_study_costs_one_line_that_names_key_and_value(changes: dict, parts: list) -> None:
+    message = refusal(**changes)
+    for part in parts:
+        assert part in message, message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: [1, 2",
+        "- just\n- a list",
+        "name: x\nname: y",
+        "\t",
+        "? [a]\n: b",
+        "&a [*a]",
+        "name: !!python/name:os.system x",
+    ],
+)
+def test_a_file_that_is_no_study_costs_one_line(text: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_study(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_numbers_may_be_written_without_a_point() -> None:
+    text = yaml.safe_dump({**BASE}) + "optimizer: {name: sgd, lr: 1e-2}\n"
+    assert plan_trials(parse_study(text))[0].config["optimizer"]["lr"] == 0.01
+
+
+def test_overrides_set_one_dotted_key() -> None:
+    changed = load_study("quickstart", ["method.density=0.02", "epochs=9", "space=null"])
+    assert (changed.method["density"], changed.epochs, changed.space) == (0.02, 9, None)
+    with pytest.raises(InputError, match="KEY=VALUE"):
+        load_study("quickstart", ["epochs"])
+
+
+def test_the_schema_knows_every_key_and_accepts_the_built_in_study() -> None:
+    schema = study_schema()
+    assert set(schema["properties"]) == set(Study.model_fields)
+    density = schema["properties"]["method"]["anyOf"][1]["properties"]["density"]
+    assert density["maximum"] == 1
+
+
+def test_equal_configurations_are_one_trial() -> None:
+    trials = plan_trials(study(space=[{"method.name": ["dense"], "method.density": [0.1, 0.2]},
+                                      {"method.name": "dense"}]))  # fmt: skip
+    assert len(trials) == 1
+    assert "density" not in trials[0].config["method"]
+
+
+def test_grids_are_united_and_crossed() -> None:
+    trials = plan_trials(
+        study(space=[{"method.name": "dense", "seed": [0, 1]},
+                     {"method.density": [0.2, 0.4], "seed": [0, 1, 2]}])
+    )  # fmt: skip
+    assert len(trials) == 2 + 6
+    assert len({t.trial_id for t in trials}) == 8
+
+
+def test_the_id_ignores_fields_at_their_default_and_where_the_data_lies() -> None:
+    config = plan_trials(study())[0].config
+    full = trial_id(config)
+    assert len(full) == 12
+    less = copy.deepcopy(config)
+    del less["optimizer"]["momentum"]  # at its default
+    assert trial_id(less) == full
+    other = copy.deepcopy(config)
+    other["optimizer"]["momentum"] = 0.5
+    assert trial_id(other) != full
+
+
+def test_published_ids_stay() -> None:
+    # A changed id would orphan every stored trial: these are of version 0.1.0.
+    config = {
+        "data": {"name": "digits", "checksum": "0123456789abcdef", "validation": 0.1},
+        "model": {"name": "mlp", "hidden": [8], "activation": "relu"},
+        "method": {"name": "set", "density": 0.5, "distribution": "erdos_renyi",
+                   "mask_output": False, "drop_fraction": 0.3, "update_every": "1ep",
+                   "new_weights": "zero"},
+        "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.0005,
+                      "batch_size": 64},
+        "epochs": 2,
+        "seeds": {"topology": 0, "weights": 0, "data": 0},
+    }  # fmt: skip
+    assert trial_id(config) == "PUBLISHED_ID"
+
+
+def test_seed_feeds_every_stream_that_is_not_fixed() -> None:
+    trial = plan_trials(study(seed=4, seeds={"topology": 3}))[0]
+    assert trial.config["seeds"] == {"topology": 3, "weights": 4, "data": 4}
+
+
+def test_random_search_draws_the_same_and_grows_without_changing() -> None:
+    space = {
+        "method.density": {"uniform": [0.1, 0.9]},
+        "optimizer.lr": {"loguniform": [1e-3, 1e-1]},
+        "model.hidden": {"choice": [[8], [8, 8]]},
+        "seed": [0, 1],
+    }
+    few = plan_trials(study(space=space, search={"algorithm": "random", "num_samples": 3}))
+    more = plan_trials(study(space=space, search={"algorithm": "random", "num_samples": 5}))
+    assert [t.trial_id for t in more[:6]] == [t.trial_id for t in few]
+    assert len(more) == 10
+    assert all(0.1 <= t.config["method"]["density"] < 0.9 for t in more)
+
+
+WORDS = st.text(max_size=8)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(key=st.sampled_from(sorted(Study.model_fields)), value=VALUES)
+def test_any_value_anywhere_plans_or_costs_one_line(key: str, value: object) -> None:
+    raw = {**copy.deepcopy(BASE), key: value}
+    message = "it plans"
+    try:
+        plan_trials(check_study(raw))
+    except InputError as error:
+        message = str(error)
+    assert message
+    assert "\n" not in message
