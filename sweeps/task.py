@@ -1,0 +1,57 @@
+"""What travels to a worker, and the record of it that stays with the driver."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from storage.runs import Run, TrialRecord
+from sweeps.plan import PlannedTrial
+from sweeps.study import Study
+
+
+@dataclass(frozen=True)
+class TrialTask:
+    """All that a trial needs to run anywhere that OUT can be reached."""
+
+    trial_id: str
+    study: str
+    out: str
+    config: dict[str, Any]
+    snapshot_every: str
+    checkpoint_every: str
+    data_path: str | None = None
+    threads: int = 1
+    device: str = "cpu"
+
+
+def make_task(study: Study, run: Run, trial: PlannedTrial) -> TrialTask:
+    """What a worker needs to run a planned trial."""
+    return TrialTask(
+        trial_id=trial.trial_id,
+        study=study.name,
+        out=str(run.out),
+        config=trial.config,
+        snapshot_every=study.snapshot_every,
+        checkpoint_every=study.checkpoint_every,
+        data_path=trial.data_path,
+        threads=study.resources.threads,
+        device="cuda" if study.resources.gpu > 0 else "cpu",
+    )
+
+
+def pending_record(study: Study, trial: PlannedTrial) -> TrialRecord:
+    """The record of a trial that has not begun."""
+    return TrialRecord(
+        trial_id=trial.trial_id,
+        study=study.name,
+        config=trial.described(),
+        state="pending",
+        steps_per_epoch=trial.steps_per_epoch,
+        total_steps=trial.total_steps,
+        updated_at=now(),
+    )
+
+
+def now() -> str:
+    """The time as it stands in records: ISO 8601, UTC."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")

@@ -1,0 +1,322 @@
+"""One trial: train, commit every snapshot and metric before reporting it, go on after a death.
+
+`Trial` runs in any process, so that a breakpoint works; `TuneTrial` is the thin class that Ray Tune
+drives, one epoch a step.
+"""
+
+import io
+import json
+import logging
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from storage import CorruptFile, LayerMask, MaskStore, MetricStore
+from storage.attempts import Claim, claim_attempt, is_current, read_claims
+from storage.checkpoints import list_checkpoints, prune_checkpoints, write_checkpoint
+from storage.durations import parse_duration
+from storage.filesystem import write_atomic
+from storage.runs import Run
+from sweeps.task import TrialTask
+from sweeps.training.loop import Training
+
+KEPT_CHECKPOINTS = 2  # the newest, and one before it in case the newest proves unreadable
+
+
+class FencedError(Exception):
+    """A later attempt of this trial has begun elsewhere: this one must not write any more."""
+
+
+@dataclass
+class Timing:
+    """Seconds of a trial's life by what they went to, for the log and the benchmarks."""
+
+    training: float = 0.0
+    streaming: float = 0.0
+    checkpoints: float = 0.0
+    counts: dict[str, int] = field(default_factory=lambda: {"snapshots": 0, "checkpoints": 0})
+
+
+class Trial:
+    """A trial in this process, begun afresh or from its newest checkpoint.
+
+    Args:
+        task: what to train and where to write.
+
+    Raises:
+        InputError: the configuration or the data cannot be trained.
+    """
+
+    def __init__(self, task: TrialTask) -> None:
+        self.task = task
+        self.timing = Timing()
+        self._run = Run.open(task.out)
+        self._folder = self._run.checkpoint_folder(task.trial_id)
+        self._masks = MaskStore(self._run.out)
+        self._metrics = MetricStore(self._run.out)
+        self._log = _open_log(self._run.log_path(task.trial_id), task.trial_id)
+        self._pending: list[dict[str, Any]] = []
+        self._last_row: dict[str, Any] = {}
+        self._committed_step = -1  # the newest snapshot of this attempt
+
+        self.training = Training(task.config, task.data_path, task.device, task.threads)
+        self._snapshot_steps = parse_duration(task.snapshot_every).steps(
+            self.training.steps_per_epoch
+        )
+        self._checkpoint_steps = parse_duration(task.checkpoint_every).steps(
+            self.training.steps_per_epoch
+        )
+        self.claim = self._claim()
+        if self.claim.first_step < 0:
+            self._log.info("attempt %d begins from scratch", self.claim.attempt)
+            self._commit_snapshot()
+        else:
+            self._committed_step = self.claim.first_step
+            self._log.info("attempt %d goes on from step %d", self.claim.attempt,
+                           self.claim.first_step)  # fmt: skip
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done."""
+        return self.training.finished
+
+    def step(self) -> dict[str, Any]:
+        """Train one epoch; what is due is committed when this returns.
+
+        Returns:
+            The epoch's metrics with `epoch` and `step`. At the trial's end, `done` is true.
+
+        Raises:
+            TrainingFailed: the loss is not finite.
+            FencedError: another attempt has taken over.
+        """
+        if not self.finished:
+            self._train_epoch()
+        if self.finished:
+            self._finish()
+        return {**self._last_row, "done": self.finished}
+
+    def _train_epoch(self) -> None:
+        started = time.perf_counter()
+        before = self.timing.streaming + self.timing.checkpoints
+        metrics = self.training.run_epoch(self._on_step)
+        spent_writing = self.timing.streaming + self.timing.checkpoints - before
+        self.timing.training += time.perf_counter() - started - spent_writing
+
+        self._last_row = {
+            "epoch": self.training.epoch,
+            "step": self.training.step,
+            "written_at": datetime.now(UTC),
+            **metrics,
+        }
+        self._pending.append(self._last_row)
+        shown = " ".join(f"{name}={value:.6g}" for name, value in metrics.items())
+        self._log.info("epoch %d step %d %s", self.training.epoch, self.training.step, shown)
+        if self.training.step % self._checkpoint_steps == 0 or self.finished:
+            self._commit_checkpoint()
+        elif self._committed_step == self.training.step:
+            self._flush_metrics()
+
+    def _on_step(self, step: int) -> None:
+        if step % self._snapshot_steps == 0 or step == self.training.total_steps:
+            self._commit_snapshot()
+        # At the end of an epoch the checkpoint waits until the epoch's metrics are known.
+        ends_epoch = step % self.training.steps_per_epoch == 0
+        if step % self._checkpoint_steps == 0 and not ends_epoch:
+            self._commit_checkpoint()
+
+    def stop_here(self) -> None:
+        """Leave a last snapshot and checkpoint: a scheduler has ended the trial before its time."""
+        if self.finished:
+            return
+        if self._committed_step != self.training.step:
+            self._commit_snapshot()
+        self._commit_checkpoint()
+        self._log.info("stopped by the scheduler at step %d", self.training.step)
+
+    def close(self) -> None:
+        """Let go of the log file."""
+        for handler in list(self._log.handlers):
+            handler.close()
+            self._log.removeHandler(handler)
+
+    def log_failure(self, reason: str, trace: str) -> None:
+        """Leave the reason in the trial's log."""
+        self._log.error("failed: %s\n%s", reason, trace)
+
+    def _claim(self) -> Claim:
+        """Claim the next attempt, with the training's state set to the step it goes on from."""
+        restored: dict[str, Any] = {}
+
+        def first_step(claims: Sequence[Claim]) -> int:
+            for checkpoint in list_checkpoints(self._folder, claims):
+                try:
+                    payload = checkpoint.read()
+                except CorruptFile as error:
+                    self._log.warning("%s; going on from an older checkpoint", error)
+                    continue
+                restored["state"] = torch.load(io.BytesIO(payload), weights_only=True)
+                return checkpoint.step
+            restored.clear()
+            return -1
+
+        claim = claim_attempt(self._run.out, self.task.trial_id, first_step)
+        if restored:
+            self.training.load_state_dict(restored["state"]["training"])
+            self._last_row = json.loads(restored["state"]["last_row"])
+        return claim
+
+    def _commit_snapshot(self) -> None:
+        started = time.perf_counter()
+        self._masks.append(
+            trial_id=self.task.trial_id,
+            study=self.task.study,
+            step=self.training.step,
+            epoch=self.training.epoch,
+            attempt=self.claim.attempt,
+            layers=[LayerMask(*layer) for layer in self.training.masks()],
+        )
+        self._committed_step = self.training.step
+        self.timing.streaming += time.perf_counter() - started
+        self.timing.counts["snapshots"] += 1
+
+    def _flush_metrics(self) -> None:
+        if not self._pending:
+            return
+        started = time.perf_counter()
+        self._metrics.append(self.task.trial_id, self.task.study, self.claim.attempt, self._pending)
+        self._pending = []
+        self.timing.streaming += time.perf_counter() - started
+
+    def _commit_checkpoint(self) -> None:
+        """Metrics first: a checkpoint promises that nothing before it is made again."""
+        self._flush_metrics()
+        started = time.perf_counter()
+        if not is_current(self._run.out, self.claim):
+            raise FencedError(f"attempt {self.claim.attempt} has been replaced by a later one")
+        buffer = io.BytesIO()
+        state = {
+            "training": self.training.state_dict(),
+            "last_row": json.dumps(self._last_row, default=str),
+        }
+        torch.save(state, buffer)
+        write_checkpoint(self._folder, self.training.step, self.claim.attempt, buffer.getvalue())
+        claims = read_claims(self._run.out, self.task.trial_id)
+        prune_checkpoints(self._folder, claims, KEPT_CHECKPOINTS)
+        self.timing.checkpoints += time.perf_counter() - started
+        self.timing.counts["checkpoints"] += 1
+
+    def _finish(self) -> None:
+        if not is_current(self._run.out, self.claim):
+            raise FencedError(f"attempt {self.claim.attempt} has been replaced by a later one")
+        write_atomic(self._run.weights_path(self.task.trial_id), self.training.weights_bytes())
+        self._log.info(
+            "completed: %.2f s training, %.3f s streaming %d snapshots, %.3f s checkpoints",
+            self.timing.training, self.timing.streaming,
+            self.timing.counts["snapshots"], self.timing.checkpoints,
+        )  # fmt: skip
+
+
+def run_trial(task: TrialTask) -> dict[str, Any]:
+    """Run one trial to its end in this process, without Ray; returns its last metrics."""
+    trial = Trial(task)
+    try:
+        result = trial.step()
+        while not result["done"]:
+            result = trial.step()
+    finally:
+        trial.close()
+    return result
+
+
+class TuneTrial(tune.Trainable):  # type: ignore[misc]
+    """What Ray Tune drives. An error of the trial is a result (`failure`), never an exception:
+    Tune restarts what dies, and a trial that raised would only raise again."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Begin a trial in a fresh process."""
+        self._trial: Trial | None = None
+        self._failure: dict[str, Any] | None = None
+        try:
+            self._trial = Trial(TrialTask(**config["task"]))
+        except Exception as error:
+            self._failure = _failure(error)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Begin another trial in this process; nothing of the last one is kept."""
+        self.cleanup()
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """One epoch."""
+        if self._trial is not None and self._failure is None:
+            try:
+                result = self._trial.step()
+            except Exception as error:
+                self._failure = _failure(error)
+                self._trial.log_failure(self._failure["reason"], self._failure["traceback"])
+            else:
+                return self._tell(result)
+        return {"done": True, "failed": True, "failure": self._failure, **_WORST}
+
+    def _tell(self, result: dict[str, Any]) -> dict[str, Any]:
+        """What Tune and the driver look at: the judged metrics, and the row for the record."""
+        row = {name: value for name, value in result.items() if name not in ("written_at", "done")}
+        judged = {name: row.get(name, worst) for name, worst in _WORST.items()}
+        return {
+            "done": result["done"],
+            "failed": False,
+            "epoch": row["epoch"],
+            "row": row,
+            **judged,
+        }
+
+    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
+        """Tune asks for this once, at a trial's end; the state itself stays in OUT."""
+        if self._trial is not None and self._failure is None:
+            self._trial.stop_here()
+        return {}
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Nothing to do: a trial finds its own checkpoint in OUT."""
+
+    def cleanup(self) -> None:
+        """Let go of the trial."""
+        if self._trial is not None:
+            self._trial.close()
+        self._trial = None
+
+
+# Tune refuses a result that lacks the metric it judges by; a failed trial is the worst there is.
+_WORST = {"validation_accuracy": float("-inf"), "validation_loss": float("inf")}
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    text = str(error).strip()
+    reason = text if type(error).__name__ in ("TrainingFailed", "InputError", "CorruptFile") else (
+        f"{type(error).__name__}: {text}" if text else type(error).__name__
+    )  # fmt: skip
+    return {"reason": reason.splitlines()[0] if reason else "unknown",
+            "traceback": traceback.format_exc()}  # fmt: skip
+
+
+def _open_log(path: Path, trial_id: str) -> logging.Logger:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    logger = logging.getLogger(f"toposweep.trial.{trial_id}")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    for handler in list(logger.handlers):
+        handler.close()
+        logger.removeHandler(handler)
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    return logger

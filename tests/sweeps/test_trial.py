@@ -1,0 +1,206 @@
+"""A trial in this process: what it commits, and how it goes on after a death."""
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from storage import Run
+from storage.attempts import read_claims
+from sweeps.study import Study
+from sweeps.task import TrialTask
+from sweeps.training import load_model
+from sweeps.training.data import DATASETS, load_dataset
+from sweeps.trial import FencedError, Trial, TuneTrial, run_trial
+
+Small = Callable[..., Study]
+Begin = Callable[..., tuple[Run, list[TrialTask]]]
+
+
+def assert_equal_runs(one: Run, other: Run) -> None:
+    """The same snapshots and metrics, each once; columns of time and attempt aside."""
+    for table in (lambda run: run.masks.index(), lambda run: run.metrics.load()):
+        frames = [
+            table(run).drop(columns=["written_at", "attempt", "seconds"], errors="ignore")
+            for run in (one, other)
+        ]
+        pd.testing.assert_frame_equal(*frames, check_exact=True)
+    for trial_id in one.records():
+        a, b = (load_file(run.weights_path(trial_id)) for run in (one, other))
+        assert all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def test_every_snapshot_and_metric_is_there_once(small: Small, begin: Begin) -> None:
+    run, (task,) = begin(small(snapshot_every="2ep", epochs=5))
+    result = run_trial(task)
+    steps = task_steps(run, task)
+    assert run.masks.index()["step"].drop_duplicates().tolist() == [
+        0, 2 * steps, 4 * steps, 5 * steps]  # fmt: skip
+    metrics = run.metrics.load()
+    assert metrics["epoch"].tolist() == [1, 2, 3, 4, 5]
+    assert metrics["test_accuracy"].iloc[-1] == result["test_accuracy"]
+
+
+def task_steps(run: Run, task: TrialTask) -> int:
+    return run.record(task.trial_id).steps_per_epoch
+
+
+def test_snapshots_in_the_middle_of_an_epoch(small: Small, begin: Begin) -> None:
+    run, (task,) = begin(small(snapshot_every="7it", checkpoint_every="5it", epochs=2))
+    run_trial(task)
+    total = 2 * task_steps(run, task)
+    expected = sorted({*range(0, total + 1, 7), total})
+    assert run.masks.index()["step"].drop_duplicates().tolist() == expected
+
+
+@pytest.mark.parametrize("method", [{"name": "dense"}, {"name": "static"}, {"name": "set"}])
+@pytest.mark.parametrize("checkpoint_every", ["1ep", "2ep", "5it"])
+def test_a_trial_that_died_ends_as_one_that_did_not(
+    small: Small, begin: Begin, method: dict[str, Any], checkpoint_every: str
+) -> None:
+    study = small(method=method, checkpoint_every=checkpoint_every, snapshot_every="4it")
+    undisturbed, (task,) = begin(study, "undisturbed")
+    run_trial(task)
+    run, (task,) = begin(study, "disturbed")
+    for epochs in (1, 2):  # three lives: the first two end without a word
+        trial = Trial(task)
+        for _ in range(epochs):
+            trial.step()
+    run_trial(task)
+    assert len(read_claims(run.out, task.trial_id)) == 3
+    assert_equal_runs(run, undisturbed)
+
+
+def run_to_end(trial: Trial) -> None:
+    while not trial.step()["done"]:
+        pass
+
+
+class Killed(BaseException):
+    """Ends a trial where a SIGKILL might."""
+
+
+@pytest.mark.parametrize("victim", range(0, 40, 3))
+def test_dying_at_any_step_loses_and_doubles_nothing(
+    small: Small, begin: Begin, victim: int
+) -> None:
+    study = small(snapshot_every="3it", checkpoint_every="5it")
+    undisturbed, (task,) = begin(study, "undisturbed")
+    run_trial(task)
+    run, (task,) = begin(study, "disturbed")
+    trial = Trial(task)
+    committed = trial._on_step
+
+    def on_step(step: int) -> None:
+        committed(step)
+        if step == victim:
+            raise Killed
+
+    trial._on_step = on_step  # type: ignore[method-assign]
+    try:
+        while not trial.finished:
+            trial.step()
+    except Killed:
+        pass
+    run_trial(task)
+    assert_equal_runs(run, undisturbed)
+
+
+def test_a_writer_that_should_be_dead_changes_nothing(small: Small, begin: Begin) -> None:
+    study = small(checkpoint_every="2ep")
+    undisturbed, (task,) = begin(study, "undisturbed")
+    run_trial(task)
+    run, (task,) = begin(study, "disturbed")
+    zombie = Trial(task)
+    zombie.step()
+    run_trial(task)
+    with pytest.raises(FencedError):
+        run_to_end(zombie)
+    assert_equal_runs(run, undisturbed)
+
+
+def test_a_damaged_checkpoint_sends_the_trial_to_the_one_before(small: Small, begin: Begin) -> None:
+    study = small()
+    undisturbed, (task,) = begin(study, "undisturbed")
+    run_trial(task)
+    run, (task,) = begin(study, "disturbed")
+    trial = Trial(task)
+    for _ in range(3):
+        trial.step()
+    newest = max(run.checkpoint_folder(task.trial_id).glob("*.pt"))
+    damaged = bytearray(newest.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    newest.write_bytes(bytes(damaged))
+    again = Trial(task)
+    assert again.claim.first_step == 2 * again.training.steps_per_epoch
+    assert newest.name in run.log_path(task.trial_id).read_text()
+    run_to_end(again)
+    assert_equal_runs(run, undisturbed)
+
+
+def test_a_stopped_trial_leaves_its_last_snapshot_and_checkpoint(
+    small: Small, begin: Begin
+) -> None:
+    run, (task,) = begin(small(snapshot_every="3ep", checkpoint_every="3ep"))
+    trial = Trial(task)
+    trial.step()
+    trial.stop_here()
+    step = trial.training.step
+    assert run.masks.index()["step"].max() == step
+    assert Trial(task).claim.first_step == step
+    assert run.metrics.load()["epoch"].tolist() == [1]
+
+
+def test_final_weights_load_back_in_one_line(small: Small, begin: Begin) -> None:
+    run, (task,) = begin(small())
+    result = run_trial(task)
+    model = load_model(run.weights_path(task.trial_id))
+    data = load_dataset(DATASETS["digits"].Settings())
+    with torch.no_grad():
+        right = model(torch.from_numpy(data.x_test)).argmax(1).numpy() == data.y_test
+    assert right.mean() == pytest.approx(result["test_accuracy"])
+
+
+def tune_config(task: TrialTask) -> dict[str, Any]:
+    return {"task": asdict(task)}
+
+
+def test_a_reset_trial_equals_a_fresh_one(small: Small, begin: Begin) -> None:
+    study = small(space={"seed": [0, 1], "method.name": ["set", "dense"]})
+    fresh, tasks = begin(study, "fresh")
+    for task in tasks:
+        run_trial(task)
+    reused, tasks = begin(study, "reused")
+    actor = TuneTrial(tune_config(tasks[0]))
+    for number, task in enumerate(tasks):
+        if number:
+            assert actor.reset_config(tune_config(task))
+        while not actor.step()["done"]:
+            pass
+    actor.cleanup()
+    assert_equal_runs(reused, fresh)
+
+
+def test_a_loss_that_is_not_finite_is_a_result_with_its_reason(small: Small, begin: Begin) -> None:
+    study = small(optimizer={"name": "sgd", "lr": 1e30, "batch_size": 128})
+    run, (task,) = begin(study)
+    actor = TuneTrial(tune_config(task))
+    result = actor.step()
+    assert result["done"]
+    assert result["failed"]
+    assert "epoch 1" in result["failure"]["reason"]
+    assert "Traceback" in result["failure"]["traceback"]
+    assert result["failure"]["reason"] in run.log_path(task.trial_id).read_text()
+
+
+def test_a_trial_that_cannot_begin_is_a_result_too(small: Small, begin: Begin) -> None:
+    _, (task,) = begin(small())
+    actor = TuneTrial(tune_config(replace(task, device="nonsense")))
+    result = actor.step()
+    assert result["failed"]
+    assert "device" in result["failure"]["reason"]
