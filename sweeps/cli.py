@@ -1,0 +1,262 @@
+"""The command line: parses, calls, prints. Heavy imports wait until a command needs them."""
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from storage.errors import InputError
+
+INTERRUPTED = 130  # what a shell gives for a program that Ctrl-C ended
+
+LOG_WIDTH = 120  # columns where there is no terminal to ask
+
+_out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else LOG_WIDTH)
+_err = Console(stderr=True, soft_wrap=True)
+
+
+class _Interrupted(KeyboardInterrupt):
+    """A run was cut short; carries the line that says how to go on."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="toposweep")
+def cli() -> None:
+    """Train many sparse neural networks at once, keep every mask, and measure how far apart their
+    topologies are.
+
+    Begin with `toposweep run quickstart`. Exit codes: 0 all done; 1 some of it failed, the rest is
+    complete and usable; 2 the input is wrong.
+    """
+
+
+_address = click.option(
+    "--address", metavar="ADDR",
+    help="A Ray cluster: auto, HOST:PORT or ray://HOST:PORT. Default: Ray on this machine.",
+)  # fmt: skip
+_tracking = click.option(
+    "--tracking-uri", metavar="URI",
+    help="MLflow. Default: the study's, MLFLOW_TRACKING_URI, or sqlite beside the run.",
+)  # fmt: skip
+_folder = click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+
+
+@cli.command()
+@click.argument("study")
+@click.option("--out", metavar="DIR", help="The run's folder. Default: runs/NAME of the study.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
+              help="Override one dotted key of the study; may be repeated.")  # fmt: skip
+@_address
+@_tracking
+@click.option("--retry-failed", is_flag=True, help="Train again what failed before.")
+@click.option("--dry-run", is_flag=True, help="List the trials and what they will cost; run none.")
+def run(
+    study: str,
+    out: str | None,
+    overrides: tuple[str, ...],
+    address: str | None,
+    tracking_uri: str | None,
+    retry_failed: bool,
+    dry_run: bool,
+) -> None:
+    """Run STUDY (a file, or a built-in study's name) whole: sweep, distances, report, MLflow.
+
+    A finished OUT that holds a smaller version of the study gets only what is new.
+    """
+    from sweeps.study import load_study
+
+    checked = load_study(study, overrides)
+    if dry_run:
+        from sweeps.estimate import print_plan
+
+        print_plan(checked, _out)
+        return
+    folder = Path(out) if out is not None else Path("runs") / checked.name
+    _run_job(checked, folder, address, tracking_uri, retry_failed)
+
+
+@cli.command()
+@_folder
+@click.option("--retry-failed", is_flag=True, help="Train again what failed before.")
+@_address
+@_tracking
+def resume(out: Path, retry_failed: bool, address: str | None, tracking_uri: str | None) -> None:
+    """Go on with the run in OUT after whatever stopped it; finished trials do not run again."""
+    from storage.runs import Run
+    from sweeps.study import load_study
+
+    stored = Run.open(out)
+    _run_job(load_study(stored.study_path), out, address, tracking_uri, retry_failed)
+
+
+def _run_job(
+    study: Any, folder: Path, address: str | None, tracking_uri: str | None, retry_failed: bool
+) -> None:
+    from sweeps.job import run_job
+    from sweeps.progress import ConsoleProgress
+    from sweeps.summary import print_outcome
+
+    with _resumable(folder):
+        outcome = run_job(
+            study,
+            folder,
+            address=address,
+            tracking_uri=tracking_uri,
+            retry_failed=retry_failed,
+            progress=ConsoleProgress(_out),
+        )
+    print_outcome(outcome, _out)
+    for warning in outcome.warnings:
+        _err.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
+    for problem in outcome.problems:
+        _err.print(f"error: {problem}", style="red", markup=False, highlight=False)
+    if outcome.failed or outcome.problems:
+        sys.exit(1)
+
+
+@contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Ctrl-C and SIGTERM leave what is committed, and say how to go on."""
+
+    def terminate(signum: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    except KeyboardInterrupt:
+        begun = (folder / "run.json").exists()
+        how = f"go on with: toposweep resume {folder}" if begun else "nothing had begun"
+        raise _Interrupted(f"interrupted; {how}") from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@cli.command()
+@_folder
+def status(out: Path) -> None:
+    """Trials by state, failures with reasons, snapshots, distances; from any machine."""
+    from sweeps.summary import print_status
+
+    print_status(out, _out)
+
+
+@cli.command()
+@_folder
+@click.option("--name", metavar="NAME", help="Whose folder under OUT/distances. Default: all of "
+              "the study's, or `custom` where an option below is given.")  # fmt: skip
+@click.option("--method", type=click.Choice(["layerwise", "reference"]), help="How to match.")
+@click.option("--steps", metavar="STEPS", help="first, last, all, or a list: 0ep,10ep,500it.")
+@click.option("--against", metavar="STEP", help="Each snapshot against its own trial's first, "
+              "last, or a given one (10ep), instead of all pairs.")  # fmt: skip
+@click.option("--where", metavar="EXPR", help="Which snapshots, such as "
+              "\"method_name == 'set' and method_density < 0.1\".")  # fmt: skip
+@click.option("--include-dense", is_flag=True, default=None,
+              help="Also networks that are dense everywhere.")  # fmt: skip
+@_address
+def distances(out: Path, name: str | None, address: str | None, **options: Any) -> None:
+    """Compute distance matrices over the snapshots in OUT; tiles that are there already stay."""
+    from sweeps.job import distances_job
+    from sweeps.progress import ConsoleProgress
+    from sweeps.summary import print_distances
+
+    given = {key: value for key, value in options.items() if value is not None}
+    with _resumable(out):
+        done = distances_job(out, name, given, address=address, progress=ConsoleProgress(_out))
+    for result in done:
+        print_distances(out, result, _out)
+
+
+@cli.command()
+@_folder
+def report(out: Path) -> None:
+    """Write OUT/report/index.html anew from what OUT holds."""
+    from storage.runs import Run
+    from sweeps.report import build_report
+
+    _out.print(f"report: {build_report(Run.open(out))}", highlight=False)
+
+
+@cli.command()
+@_folder
+@_tracking
+def sync(out: Path, tracking_uri: str | None) -> None:
+    """Bring MLflow up to what OUT holds; twice adds nothing."""
+    from sweeps.job import sync_job
+
+    result = sync_job(out, tracking_uri)
+    if result.warning:
+        _err.print(f"warning: {result.warning}", style="yellow", markup=False, highlight=False)
+    else:
+        _out.print(
+            f"{result.trials} trials, {result.metrics_sent} new metric values, "
+            f"{result.artifacts} new artifacts -> {result.uri}",
+            highlight=False,
+        )
+
+
+@cli.command()
+@_folder
+def verify(out: Path) -> None:
+    """Check every mask, metric and tile file in OUT against its checksums, counts and schema."""
+    from storage.distances import verify_distances
+    from storage.runs import Run
+
+    stored = Run.open(out)
+    bad = [*stored.masks.verify(), *stored.metrics.verify(), *verify_distances(stored.out)]
+    for problem in bad:
+        _err.print(f"error: {problem}", style="red", markup=False, highlight=False)
+    if bad:
+        sys.exit(1)
+    index = stored.masks.index(with_config=False)
+    snapshots = len(index[["trial_id", "step"]].drop_duplicates())
+    _out.print(f"all good: {snapshots} snapshots, {len(index)} masks", highlight=False)
+
+
+@cli.command()
+@click.argument("name", required=False)
+def studies(name: str | None) -> None:
+    """List the built-in studies, or print the one called NAME."""
+    from sweeps.study import builtin_names, builtin_text, load_study
+
+    if name is not None:
+        _out.print(builtin_text(name), end="", markup=False, highlight=False)
+        return
+    for builtin in builtin_names():
+        _out.print(f"{builtin:20s} {load_study(builtin).description}", highlight=False)
+
+
+@cli.command()
+def schema() -> None:
+    """Print the JSON Schema of a study file, for editors."""
+    from sweeps.study import study_schema
+
+    click.echo(json.dumps(study_schema(), indent=2))
+
+
+def main() -> None:
+    """The console script: no traceback for wrong input."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except InputError as error:
+        _err.print(f"error: {error}", style="red", markup=False, highlight=False)
+        code = 2
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except _Interrupted as interrupted:
+        _err.print(str(interrupted), markup=False, highlight=False)
+        code = INTERRUPTED
+    except (KeyboardInterrupt, click.Abort):
+        code = INTERRUPTED
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""What a study will cost, before it costs it: `toposweep run STUDY --dry-run`."""
+
+import math
+import os
+from dataclasses import dataclass
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from storage.durations import parse_duration
+from storage.runs import flatten_config
+from sweeps.plan import PlannedTrial, plan_trials
+from sweeps.study import Study
+from sweeps.summary import readable_bytes, readable_seconds
+from sweeps.training import estimate
+from sweeps.training.config import parse_config
+from sweeps.training.data import load_dataset
+
+SHOWN_TRIALS = 60
+PROCESS_BYTES = 400_000_000  # a Ray worker that has loaded torch, before any model
+COLUMN_BYTES = 400  # of one mask's row beside the mask
+
+
+@dataclass(frozen=True)
+class TrialCost:
+    """What one trial takes: seconds on one core, bytes of memory, bytes of masks on disk."""
+
+    seconds: float
+    memory: float
+    disk: float
+    connections: int
+    snapshots: int
+
+
+def trial_costs(study: Study, trials: list[PlannedTrial]) -> dict[str, TrialCost]:
+    """The cost of each trial by trial_id; real steps are timed, once for all seeds."""
+    measured: dict[str, TrialCost] = {}
+    costs: dict[str, TrialCost] = {}
+    for trial in trials:
+        kind = repr({k: v for k, v in trial.config.items() if k != "seeds"})
+        if kind not in measured:
+            measured[kind] = _measure(study, trial)
+        costs[trial.trial_id] = measured[kind]
+    return costs
+
+
+def _measure(study: Study, trial: PlannedTrial) -> TrialCost:
+    cost = estimate(trial.config, trial.data_path, threads=study.resources.threads)
+    every = parse_duration(study.snapshot_every).steps(trial.steps_per_epoch)
+    snapshots = 1 + math.ceil(trial.total_steps / every)
+    parsed = parse_config(trial.config)
+    layers = parsed.layers(load_dataset(parsed.data, trial.data_path))
+    per_snapshot = sum(
+        COLUMN_BYTES + mask_bytes(cost.connections[layer.name], math.prod(layer.shape))
+        for layer in layers
+    )
+    return TrialCost(
+        seconds=(cost.seconds_per_epoch or 0.0) * trial.config["epochs"],
+        memory=PROCESS_BYTES + cost.memory_bytes,
+        disk=per_snapshot * snapshots,
+        connections=sum(cost.connections.values()),
+        snapshots=snapshots,
+    )
+
+
+def mask_bytes(count: int, size: int) -> float:
+    """About what a mask takes in Parquet: the entropy of a uniform mask; a full one takes none."""
+    p = count / size
+    if p in (0.0, 1.0):
+        return 0.0
+    return -size * (p * math.log2(p) + (1 - p) * math.log2(1 - p)) / 8
+
+
+def print_plan(study: Study, console: Console) -> None:
+    """The trials of a study and what they will take; nothing is started."""
+    trials = plan_trials(study)
+    if not trials:
+        console.print(
+            f"{study.name}: {study.search.num_samples} trials, suggested by "
+            f"{study.search.algorithm} as results come in",
+            highlight=False,
+        )
+        return
+    costs = trial_costs(study, trials)
+    console.print(_table(study, trials, costs))
+    if len(trials) > SHOWN_TRIALS:
+        console.print(f"... and {len(trials) - SHOWN_TRIALS} more", highlight=False)
+    at_once = max(1, int((os.cpu_count() or 1) // study.resources.cpu))
+    seconds = sum(cost.seconds for cost in costs.values())
+    longest = max(cost.seconds for cost in costs.values())
+    snapshots = sum(cost.snapshots for cost in costs.values())
+    lines = [
+        ("trials", f"{len(trials)}, {at_once} at a time on this machine"),
+        ("training", f"about {readable_seconds(max(seconds / at_once, longest))} here "
+                     f"({readable_seconds(seconds)} on one core)"),
+        ("memory", f"about {readable_bytes(max(c.memory for c in costs.values()))} a trial"),
+        ("masks", f"{snapshots} snapshots, about "
+                  f"{readable_bytes(sum(c.disk for c in costs.values()))}"),
+        ("distances", ", ".join(study.distances) or "none"),
+    ]  # fmt: skip
+    for name, text in lines:
+        console.print(f"{name:10s} {text}", highlight=False)
+
+
+def _table(study: Study, trials: list[PlannedTrial], costs: dict[str, TrialCost]) -> Table:
+    """One row a trial: its id, what tells it from the others, its cost."""
+    flat = [flatten_config(trial.described()) for trial in trials]
+    keys = list(dict.fromkeys(key for config in flat for key in config))
+    varied = [key for key in keys if len({str(c[key]) for c in flat if key in c}) > 1]
+    table = Table(
+        title=f"{study.name}: {len(trials)} trials", title_justify="left", box=SIMPLE_HEAD
+    )
+    for column in ("trial_id", *varied, "connections", "snapshots", "time"):
+        table.add_column(column, no_wrap=True)
+    for trial, config in zip(trials[:SHOWN_TRIALS], flat, strict=False):
+        cost = costs[trial.trial_id]
+        table.add_row(
+            trial.trial_id,
+            *(str(config.get(key, "")) for key in varied),
+            f"{cost.connections:,}",
+            str(cost.snapshots),
+            readable_seconds(cost.seconds),
+        )
+    return table

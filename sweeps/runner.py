@@ -1,0 +1,218 @@
+"""The sweep: trials as Ray Tune runs them, their states kept in OUT.
+
+Nothing of Ray Tune's own state is needed to go on: every start plans anew from OUT, with a fresh
+Tuner for what is left to do.
+"""
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from storage.lock import RunLock
+from storage.runs import Run, TrialRecord
+from sweeps.plan import PlannedTrial
+from sweeps.progress import Counts
+from sweeps.searcher import StudySearcher
+from sweeps.study import Study
+from sweeps.task import make_task, now
+from sweeps.trial import TuneTrial
+
+
+def run_sweep(
+    study: Study,
+    run: Run,
+    lock: RunLock,
+    trials: Sequence[PlannedTrial],
+    on_progress: Callable[[Counts], None] = lambda counts: None,
+) -> None:
+    """Run trials to their end with Ray Tune; Ray is connected already.
+
+    Args:
+        study: how they are searched, scheduled and what each takes.
+        run: where everything goes; the caller holds `lock`.
+        trials: what is left of a grid or random search. An Optuna search plans its own.
+        on_progress: called on the driver after every change.
+    """
+    records = run.records()
+    searcher: Searcher | None = None
+    space: dict[str, Any] = {}
+    num_samples = 1
+    if study.search.algorithm == "optuna":
+        searcher = StudySearcher(study, run, records)
+        num_samples = searcher.left
+        total = num_samples
+        if num_samples == 0:
+            return
+    else:
+        tasks = [asdict(make_task(study, run, trial)) for trial in trials]
+        space = {"task": tune.grid_search(tasks)}
+        total = len(trials)
+        if not tasks:
+            return
+
+    for name in ("ray.tune", "ray.air", "ray.train"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    keeper = RecordKeeper(study, run, lock, records, total, on_progress)
+    asha = study.scheduler.name == "asha"
+    resources = tune.PlacementGroupFactory([_bundle(study)])
+    tuner = tune.Tuner(
+        tune.with_resources(TuneTrial, resources),
+        param_space=space,
+        tune_config=tune.TuneConfig(
+            num_samples=num_samples,
+            search_alg=searcher,
+            scheduler=make_scheduler(study, run, records),
+            reuse_actors=True,
+            trial_name_creator=_trial_name,
+            trial_dirname_creator=_trial_name,
+        ),
+        run_config=tune.RunConfig(
+            name=datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f"),
+            storage_path=str(run.out / "tune"),
+            verbose=0,
+            callbacks=[keeper],
+            failure_config=tune.FailureConfig(max_failures=study.resources.max_failures),
+            # The state of a trial is kept in OUT by the trial itself. Tune asks for a checkpoint
+            # only where a scheduler may stop a trial: that is how the trial learns of it.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=asha, num_to_keep=1),
+        ),
+    )
+    tuner.fit()
+
+
+def _bundle(study: Study) -> dict[str, float]:
+    bundle = {"CPU": study.resources.cpu}
+    if study.resources.gpu > 0:
+        bundle["GPU"] = study.resources.gpu
+    return bundle
+
+
+def _trial_name(trial: Any) -> str:
+    return str(trial.config["task"]["trial_id"])
+
+
+@dataclass(frozen=True)
+class _FinishedTrial:
+    """Enough of a trial for a scheduler to count its results."""
+
+    trial_id: str
+
+
+def make_scheduler(study: Study, run: Run, records: Mapping[str, TrialRecord]) -> TrialScheduler:
+    """The study's scheduler; ASHA starts with the results that OUT already holds."""
+    settings = study.scheduler
+    if settings.name == "fifo":
+        return FIFOScheduler()
+    scheduler = ASHAScheduler(
+        time_attr="epoch",
+        metric=settings.metric,
+        mode=settings.mode,
+        max_t=max(study.epochs, settings.grace_period,
+                  *(r.config["epochs"] for r in records.values()), 1),
+        grace_period=settings.grace_period,
+        reduction_factor=settings.reduction_factor,
+        stop_last_trials=False,
+    )  # fmt: skip
+    done = [r.trial_id for r in records.values() if r.state in ("completed", "stopped")]
+    if done:
+        for trial_id, rows in run.metrics.load(done).groupby("trial_id"):
+            finished = _FinishedTrial(str(trial_id))
+            scheduler.on_trial_add(None, finished)
+            for row in rows.to_dict("records"):
+                if math.isfinite(row[settings.metric]):
+                    scheduler.on_trial_result(None, finished, row)
+    return scheduler
+
+
+class RecordKeeper(tune.Callback):  # type: ignore[misc]
+    """Keeps each trial's record in OUT as Tune's events come in; the only writer of records."""
+
+    def __init__(
+        self,
+        study: Study,
+        run: Run,
+        lock: RunLock,
+        records: dict[str, TrialRecord],
+        total: int,
+        on_progress: Callable[[Counts], None],
+    ) -> None:
+        self._study = study
+        self._run = run
+        self._lock = lock
+        self._records = records
+        self._counts = Counts(total, epochs_total=total * study.epochs)
+        self._epochs: dict[str, int] = {}
+        self._on_progress = on_progress
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles its callbacks into OUT/tune; nothing ever reads them back.
+        return {}
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial has a process: it is running, perhaps again."""
+        trial_id = _trial_name(trial)
+        self._counts.restarts += trial_id in self._counts.running
+        self._counts.running.add(trial_id)
+        self._settle(trial, state="running", reason=None, traceback=None)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """An epoch is done and committed."""
+        self._epochs[_trial_name(trial)] = int(result.get("epoch", 0))
+        self._report()
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial came to an end that it or the scheduler chose."""
+        result = trial.last_result or {}
+        self._counts.running.discard(_trial_name(trial))
+        failure = result.get("failure")
+        metrics = {k: v for k, v in (result.get("row") or {}).items() if _is_number(v)}
+        if failure:
+            self._counts.failed += 1
+            self._settle(trial, state="failed", reason=failure["reason"],
+                         traceback=failure["traceback"])  # fmt: skip
+            return
+        self._counts.done += 1
+        completed = int(result["epoch"]) == self._record(trial).config["epochs"]
+        self._settle(trial, state="completed" if completed else "stopped", metrics=metrics)
+        if completed:  # the final weights stay; nothing will go on from the checkpoints
+            folder = self._run.checkpoint_folder(_trial_name(trial))
+            for path in folder.glob("*.pt"):
+                path.unlink(missing_ok=True)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial's process died more often than is allowed."""
+        self._counts.running.discard(_trial_name(trial))
+        self._counts.failed += 1
+        error = trial.get_error()
+        lines = str(error).strip().splitlines() if error else []
+        why = lines[-1] if lines else "its process died"
+        restarts = self._study.resources.max_failures
+        self._settle(trial, state="failed", traceback="\n".join(lines) or None,
+                     reason=f"gave up after {restarts} restarts: {why}")  # fmt: skip
+
+    def _settle(self, trial: Any, **changes: Any) -> None:
+        self._lock.check()
+        record = replace(self._record(trial), updated_at=now(), **changes)
+        self._records[record.trial_id] = record
+        self._run.write_record(record)
+        self._report()
+
+    def _record(self, trial: Any) -> TrialRecord:
+        return self._records[_trial_name(trial)]
+
+    def _report(self) -> None:
+        self._counts.epochs_done = sum(self._epochs.values())
+        self._on_progress(self._counts)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,112 @@
+"""What the command line prints about a run."""
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from storage.distances import list_distances
+from storage.runs import Run
+
+if TYPE_CHECKING:
+    from sweeps.job import Outcome
+    from topology.pairwise import DistanceResult
+
+STATES = ("completed", "stopped", "running", "pending", "failed")
+
+
+def print_status(out: Path, console: Console) -> None:
+    """Trials by state, failures with reasons, snapshots, distances."""
+    run = Run.open(out)
+    records = run.records()
+    states = Counter(record.state for record in records.values())
+    console.print(f"{run.study} in {run.out}", highlight=False)
+    counted = ", ".join(f"{states[state]} {state}" for state in STATES if states[state])
+    console.print(f"  trials     {len(records)}: {counted or 'none'}", highlight=False)
+    files, size = run.masks.usage()
+    console.print(f"  masks      {files} files, {readable_bytes(size)}", highlight=False)
+    for spec in list_distances(run.out):
+        console.print(f"  distances  {spec.describe()}", highlight=False)
+    for record in records.values():
+        if record.state == "failed":
+            console.print(f"  failed     {record.trial_id}: {escape(record.reason or '')} "
+                          f"({run.log_path(record.trial_id)})", highlight=False)  # fmt: skip
+    if any(states[state] for state in ("running", "pending")):
+        console.print(f"go on, unless it is running: toposweep resume {out}", highlight=False)
+
+
+def print_outcome(outcome: "Outcome", console: Console) -> None:
+    """Where each result is, and the commands that open them."""
+    run = outcome.run
+    records = run.records()
+    states = Counter(record.state for record in records.values())
+    console.print()
+    console.print(accuracy_table(run))
+    counted = ", ".join(f"{states[state]} {state}" for state in STATES if states[state])
+    console.print(f"trials     {counted}", highlight=False)
+    for trial_id in outcome.failed:
+        reason = records[trial_id].reason or ""
+        console.print(f"  failed   {trial_id}: {escape(reason)}", highlight=False)
+    if outcome.failed:
+        console.print(f"  again    toposweep resume {run.out} --retry-failed", highlight=False)
+    console.print(f"masks      {run.out / 'masks'}", highlight=False)
+    console.print(f"metrics    {run.out / 'metrics'}", highlight=False)
+    for spec in list_distances(run.out):
+        console.print(f"distances  {spec.describe()}", highlight=False)
+    console.print(f"report     {outcome.report}", highlight=False)
+    if outcome.tracking_uri.startswith("sqlite"):
+        console.print(f"mlflow     mlflow ui --backend-store-uri {outcome.tracking_uri}",
+                      highlight=False)  # fmt: skip
+    else:
+        console.print(f"mlflow     {outcome.tracking_uri}", highlight=False)
+
+
+def accuracy_table(run: Run) -> Table:
+    """Final test accuracy of each method and density: mean and spread over seeds."""
+    trials = run.trials()
+    table = Table(title=f"{run.study}: final test accuracy", title_justify="left", box=SIMPLE_HEAD)
+    for column in ("method", "density", "trials", "mean", "min", "max"):
+        table.add_column(column, justify="left" if column == "method" else "right")
+    done = trials[trials["state"].isin(["completed", "stopped"])]
+    if "final_test_accuracy" not in done or "method_name" not in done:
+        return table
+    if "method_density" not in done:
+        done = done.assign(method_density=float("nan"))
+    for (method, density), group in done.groupby(["method_name", "method_density"], dropna=False):
+        accuracy = group["final_test_accuracy"]
+        table.add_row(
+            str(method),
+            "" if density != density else f"{density:.3g}",
+            str(len(group)),
+            *(f"{value:.4f}" for value in (accuracy.mean(), accuracy.min(), accuracy.max())),
+        )
+    return table
+
+
+def print_distances(out: Path, result: "DistanceResult", console: Console) -> None:
+    """One line for a finished matrix."""
+    console.print(
+        f"{result.name}: {result.n_snapshots} snapshots, {result.n_pairs} pairs "
+        f"({result.n_computed} computed now) in {result.seconds:.1f} s -> {result.path}",
+        highlight=False,
+    )
+
+
+def readable_bytes(count: float) -> str:
+    """`3.4 MB`; powers of 1,000."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def readable_seconds(seconds: float) -> str:
+    """`4.2 s`, `12 min`, `3.5 h`."""
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,19 @@
+"""What every test may use."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+# Before torch or Ray load: one thread each, as in a trial; nothing is sent anywhere.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
+@pytest.fixture(scope="session")
+def ray_here() -> Iterator[None]:
+    """Ray on this machine with two CPUs, started once; a job finds it and leaves it running."""
+    from cluster import connect
+
+    with connect(cpus=2):
+        yield

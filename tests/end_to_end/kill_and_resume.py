@@ -1,0 +1,136 @@
+"""Kill the driver of a sweep with SIGKILL at random moments, resume, and compare with peace.
+
+    python tests/end_to_end/kill_and_resume.py --rounds 10 --seed 0
+
+Each round kills one run once and resumes it; the masks, metrics, matrices and final weights must
+equal those of a run that was never disturbed, columns of time aside. `killed_and_resumed` is what
+the test suite calls.
+"""
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from safetensors.numpy import load_file
+
+from storage import Run, load_distances
+
+TIME_COLUMNS = {"attempt", "written_at", "seconds"}
+
+STUDY = """
+name: disturbed
+data: {name: digits}
+model: {name: mlp, hidden: [32, 32]}
+method: {name: set, density: 0.2}
+optimizer: {name: sgd, lr: 0.02, batch_size: 16}
+epochs: 12
+snapshot_every: 50it
+checkpoint_every: 130it
+space:
+  method.name: [static, set]
+  method.density: [0.1, 0.3]
+  seed: [0, 1]
+distances:
+  final: {steps: last}
+"""
+
+
+def toposweep(*words: str, wait: bool = True) -> subprocess.Popen[bytes]:
+    """The command line in a process of its own."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sweeps.cli", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "MLFLOW_TRACKING_URI": ""},
+    )
+    if wait:
+        output = process.communicate()[0].decode()
+        if process.returncode != 0:
+            raise AssertionError(f"toposweep {' '.join(words)}: {process.returncode}\n{output}")
+    return process
+
+
+def run_undisturbed(folder: Path) -> tuple[Run, float]:
+    """The run to compare with, and how many seconds it took."""
+    study = folder / "study.yaml"
+    study.write_text(STUDY)
+    started = time.monotonic()
+    toposweep("run", str(study), "--out", str(folder / "peace"))
+    return Run.open(folder / "peace"), time.monotonic() - started
+
+
+def killed_and_resumed(folder: Path, name: str, moments: list[float]) -> Run:
+    """A run whose driver is killed `moments[k]` seconds into its k-th start, then resumed."""
+    out = folder / name
+    words = ["run", str(folder / "study.yaml"), "--out", str(out)]
+    for moment in moments:
+        process = toposweep(*words, wait=False)
+        try:
+            process.communicate(timeout=moment)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+        if (out / "study.yaml").exists():
+            words = ["resume", str(out)]
+    toposweep(*words)
+    return Run.open(out)
+
+
+def assert_same_results(run: Run, peace: Run) -> None:
+    """Every snapshot, metric, matrix and weight of `peace`, once, and nothing else."""
+    keys = ["trial_id", "step", "layer_index"]
+    mine, theirs = (
+        store.index().sort_values(keys).reset_index(drop=True) for store in (run.masks, peace.masks)
+    )
+    pd.testing.assert_frame_equal(
+        mine.drop(columns=TIME_COLUMNS & set(mine)), theirs.drop(columns=TIME_COLUMNS & set(theirs))
+    )
+    for trial_id, step in theirs[["trial_id", "step"]].drop_duplicates().itertuples(index=False):
+        a, b = run.masks.load(trial_id, step), peace.masks.load(trial_id, step)
+        assert a.keys() == b.keys()
+        assert all((a[layer] != b[layer]).nnz == 0 for layer in a)
+    mine, theirs = run.metrics.load(), peace.metrics.load()
+    pd.testing.assert_frame_equal(
+        mine.drop(columns=TIME_COLUMNS & set(mine)),
+        theirs.drop(columns=TIME_COLUMNS & set(theirs)),
+        check_exact=True,
+    )
+    assert {r.state for r in run.records().values()} == {"completed"}
+    pd.testing.assert_frame_equal(
+        load_distances(run.out, "final"), load_distances(peace.out, "final"), check_exact=True
+    )
+    for trial_id in peace.records():
+        mine_w, theirs_w = (load_file(r.weights_path(trial_id)) for r in (run, peace))
+        assert all(np.array_equal(mine_w[name], theirs_w[name]) for name in theirs_w)
+
+
+def main() -> None:
+    """Rounds from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    rng = random.Random(arguments.seed)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        peace, seconds = run_undisturbed(folder)
+        print(f"undisturbed: {seconds:.1f} s, {len(peace.masks.index())} masks", flush=True)
+        for number in range(arguments.rounds):
+            moment = rng.uniform(0.2, 1.0) * seconds
+            run = killed_and_resumed(folder, f"round-{number}", [moment])
+            attempts = sum(1 for _ in (run.out / "attempts").glob("*/*.json"))
+            assert_same_results(run, peace)
+            print(f"round {number}: killed at {moment:.1f} s, {attempts} attempts of "
+                  f"{len(run.records())} trials, equal", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
