@@ -1,4 +1,4 @@
-"""The connections of a network while it trains: its masks, and what changes them."""
+"""The connections of a network while it trains: the mask of every layer, and its history."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sweeps.training.initial import he_by_fan_in
-from sweeps.training.masking import BoolArray, Change, FloatArray, LayerState, draw_mask
+from sweeps.training.masking import BoolArray, Change, FloatArray, draw_mask
 from sweeps.training.models import Layer
-from sweeps.training.optimizers import Optimizer
-from sweeps.training.parameters import FlatParameters
 from sweeps.training.streams import Purpose, Streams
 
 
@@ -40,12 +39,16 @@ class Connections:
             rng = streams.for_weights(Purpose.FIRST_WEIGHTS, index)
             yield layer.name, he_by_fan_in(self.masks[layer.name], rng)
 
-    def replace(self, name: str, mask: BoolArray) -> int:
-        """Give a layer another mask; returns how many of its connections are new to it."""
-        new = int(np.count_nonzero(mask & ~self.masks[name]))
+    def change(self, name: str, change: Change) -> tuple[BoolArray, int]:
+        """Carry out one layer's change; returns its new mask and how many connections of it were
+        not in the old one (those that were dropped and grown again were)."""
+        old = self.masks[name]
+        mask = old.copy()
+        mask.flat[change.dropped] = False
+        mask.flat[change.grown] = True
         self.masks[name] = mask
         self.ever[name] |= mask
-        return new
+        return mask, int(np.count_nonzero(mask & ~old))
 
     def counts(self) -> dict[str, int]:
         return {name: int(np.count_nonzero(mask)) for name, mask in self.masks.items()}
@@ -73,32 +76,23 @@ class Connections:
         metrics["connections"] = float(sum(counts.values()))
         return metrics
 
+    def state_dict(self) -> dict[str, dict[str, Tensor]]:
+        """The masks that are not full, and where they have been, one bit a weight."""
+        return {
+            "masks": {layer.name: _packed(self.masks[layer.name]) for layer in self.masked},
+            "ever": {layer.name: _packed(self.ever[layer.name]) for layer in self.masked},
+        }
 
-def layer_state(parameters: FlatParameters, where: slice, mask: BoolArray) -> LayerState:
-    """One layer as drop and grow rules see it: its weights on the CPU, (n_out, n_in)."""
-    weights = parameters.values[where].cpu().numpy().reshape(mask.shape)
-    return LayerState(weights, mask)
+    def load_state_dict(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
+        for layer in self.masked:
+            self.masks[layer.name] = _unpacked(state["masks"][layer.name], layer.shape)
+            self.ever[layer.name] = _unpacked(state["ever"][layer.name], layer.shape)
 
 
-def apply_change(
-    parameters: FlatParameters,
-    optimizer: Optimizer,
-    where: slice,
-    change: Change,
-    new_weights: FloatArray,
-) -> None:
-    """Carry one layer's change over to the device.
+def _packed(mask: BoolArray) -> Tensor:
+    return torch.from_numpy(np.packbits(mask))
 
-    Dropped weights become 0, grown ones get ``new_weights`` (one a grown position, in its order);
-    both lose whatever the optimiser remembered of them.
-    """
-    device = parameters.values.device
-    dropped = torch.from_numpy(change.dropped + where.start).to(device)
-    grown = torch.from_numpy(change.grown + where.start).to(device)
-    parameters.values[dropped] = 0.0
-    parameters.mask[dropped] = 0.0
-    parameters.values[grown] = torch.from_numpy(new_weights).to(device)
-    parameters.mask[grown] = 1.0
-    for slot in optimizer.slots.values():
-        slot[dropped] = 0.0
-        slot[grown] = 0.0
+
+def _unpacked(bits: Tensor, shape: tuple[int, int]) -> BoolArray:
+    mask = np.unpackbits(bits.numpy(), count=shape[0] * shape[1])
+    return mask.astype(bool).reshape(shape)

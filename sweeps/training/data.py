@@ -232,7 +232,10 @@ def _dataset(name: str, x_train: UInt8, y_train: UInt8, x_test: UInt8, y_test: U
 
     def scaled(images: UInt8) -> npt.NDArray[np.float32]:
         table = ((np.arange(256) - mean) / deviation).astype(np.float32)
-        return np.take(table, images)
+        # In memory of torch's own, which is aligned the same way in every process: how a matrix
+        # product is summed, and so its last bit, may depend on that.
+        values: npt.NDArray[np.float32] = torch.empty(images.shape).numpy()
+        return np.take(table, images, out=values, mode="clip")
 
     return Dataset(
         name=name,

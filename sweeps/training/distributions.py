@@ -18,7 +18,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Target:
-    """What a study asks for: a density in (0, 1], or SET's epsilon > 0."""
+    """What a study asks for: a density in (0, 1], or SET's epsilon > 0; the other is None."""
 
     density: float | None = None
     epsilon: float | None = None
@@ -31,7 +31,7 @@ def uniform(shapes: Sequence[Shape], target: Target) -> list[int]:
     [10, 3]
     """
     density = _given("density", target.density)
-    return _populated([round(density * prod(shape)) for shape in shapes], f"density {density}")
+    return _populated([round(density * prod(shape)) for shape in shapes], shapes, target)
 
 
 def erdos_renyi(shapes: Sequence[Shape], target: Target) -> list[int]:
@@ -71,7 +71,7 @@ def erdos_renyi(shapes: Sequence[Shape], target: Target) -> list[int]:
     missing = total - sum(counts)
     for layer in sorted(sparse, key=lambda layer: -remainders[layer])[:missing]:
         counts[layer] += 1
-    return _populated(counts, f"density {density}")
+    return _populated(counts, shapes, target)
 
 
 def epsilon(shapes: Sequence[Shape], target: Target) -> list[int]:
@@ -85,7 +85,7 @@ def epsilon(shapes: Sequence[Shape], target: Target) -> list[int]:
     """
     value = _given("epsilon", target.epsilon)
     counts = [min(prod(shape), round(value * sum(shape))) for shape in shapes]
-    return _populated(counts, f"epsilon {value}")
+    return _populated(counts, shapes, target)
 
 
 Distribution = Callable[[Sequence[Shape], Target], list[int]]
@@ -103,11 +103,14 @@ def _given(name: str, value: float | None) -> float:
     return value
 
 
-def _populated(counts: list[int], asked: str) -> list[int]:
-    for layer, count in enumerate(counts):
+def _populated(counts: list[int], shapes: Sequence[Shape], target: Target) -> list[int]:
+    key, value = ("density", target.density)
+    if value is None:
+        key, value = ("epsilon", target.epsilon)
+    for layer, (count, shape) in enumerate(zip(counts, shapes, strict=True), start=1):
         if count < 1:
             raise InputError(
-                f"method.{asked}: masked layer {layer + 1} of {len(counts)} would have no "
-                "connection; every layer needs at least one"
+                f"method.{key}: {value} is not allowed: masked layer {layer} of {len(counts)} "
+                f"({' x '.join(map(str, shape))}) would have no connection; each needs at least one"
             )
     return counts

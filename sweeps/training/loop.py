@@ -16,7 +16,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -29,11 +28,12 @@ from sweeps.training.config import (
     split_of,
     steps_per_epoch,
 )
-from sweeps.training.connections import Connections, apply_change, layer_state
+from sweeps.training.connections import Connections
 from sweeps.training.data import load_dataset
-from sweeps.training.masking import BoolArray
+from sweeps.training.masking import BoolArray, LayerState
 from sweeps.training.parameters import FlatParameters
 from sweeps.training.streams import Purpose
+from sweeps.training.sums import EpochSums
 from sweeps.training.weights import weights_to_bytes
 
 __all__ = ["Training", "TrainingFailed", "check_training", "steps_per_epoch"]
@@ -106,11 +106,11 @@ class Training:
         self._slices = {
             layer.name: self.parameters.slice_of(weights_of[layer.name]) for layer in layers
         }
-        self._copy_masks()
+        self._show_masks()
         self.optimizer = trial.optimizer_class(trial.optimizer, self.parameters)
 
         self.step = 0
-        self._start_epoch()
+        self._sums = EpochSums()
 
     @property
     def epoch(self) -> int:
@@ -150,12 +150,12 @@ class Training:
                 self._update_topology()
             self.train_step(batch)
             if on_step is not None:
-                self._seconds += time.perf_counter() - started
+                self._sums.seconds += time.perf_counter() - started
                 on_step(self.step)
                 started = time.perf_counter()
         metrics = self._metrics()
-        metrics["seconds"] = self._seconds + time.perf_counter() - started
-        self._start_epoch()
+        metrics["seconds"] = self._sums.seconds + time.perf_counter() - started
+        self._sums = EpochSums()
         return metrics
 
     def batches(self, epoch: int) -> tuple[Tensor, ...]:
@@ -170,73 +170,53 @@ class Training:
         parameters.gradients.zero_()
         scores = self.model(x)
         loss = F.cross_entropy(scores, y)
-        # Reading a loss waits for a GPU: there the check is made once an epoch, in _settle.
+        # Reading a loss waits for a GPU: there all losses of an epoch are checked at once.
         if self.device.type == "cpu" and not math.isfinite(loss.item()):
             raise self._failure("loss", loss.item(), self.step + 1)
         torch.autograd.backward(loss)
         parameters.mask_gradients()
         self.step += 1
         self.optimizer.step(self.step)
-        self._pending.append((loss.detach(), scores.detach(), y))
+        self._sums.note(loss, scores, y)
 
     def _update_topology(self) -> None:
-        self._settle()
+        self._sums.settle(self.step, self._failure)
         fraction = self._schedule.fraction(self.step)
         for index, layer in enumerate(self.connections.layers):
             if layer not in self.connections.masked:
                 continue
             where = self._slices[layer.name]
-            state = layer_state(self.parameters, where, self.connections.masks[layer.name])
+            mask = self.connections.masks[layer.name]
+            weights = self.parameters.values[where].cpu().numpy().reshape(mask.shape)
             rng = self._streams.for_topology(Purpose.GROWTH, self.step, index)
-            change = self._method.update(state, fraction, rng)
-            mask = state.mask.copy()
-            mask.flat[change.dropped] = False
-            mask.flat[change.grown] = True
-            self._changed += self.connections.replace(layer.name, mask)
-            fan_in = mask.sum(axis=1)[change.grown // mask.shape[1]]
+            change = self._method.update(LayerState(weights, mask), fraction, rng)
+            new_mask, new = self.connections.change(layer.name, change)
+            self._sums.changed += new
+            fan_in = new_mask.sum(axis=1)[change.grown // mask.shape[1]]
             rng = self._streams.for_weights(Purpose.NEW_WEIGHTS, self.step, index)
-            new_weights = self._method.new_weights(rng, fan_in)
-            apply_change(self.parameters, self.optimizer, where, change, new_weights)
+            self.parameters.change(
+                where, change, self._method.new_weights(rng, fan_in), self.optimizer.slots
+            )
 
-    def _start_epoch(self) -> None:
-        self._pending: list[tuple[Tensor, Tensor, Tensor]] = []
-        self._loss = 0.0
-        self._correct = 0
-        self._changed = 0
-        self._seconds = 0.0
-
-    def _settle(self) -> None:
-        """Add the steps since the last call to the epoch's sums.
-
-        The sums are the same whenever this is called: losses are added one by one, in order.
-        """
-        if not self._pending:
-            return
-        losses, scores, labels = zip(*self._pending, strict=True)
-        first = self.step - len(losses) + 1
-        for number, (loss, batch) in enumerate(
-            zip(torch.stack(losses).tolist(), labels, strict=True), start=first
-        ):
-            if not math.isfinite(loss):
-                raise self._failure("loss", loss, number)
-            self._loss += loss * len(batch)
-        hits = torch.cat(scores).argmax(dim=1) == torch.cat(labels)
-        self._correct += int(hits.sum())
-        self._pending.clear()
+    def _show_masks(self) -> None:
+        """The masks as numbers on the device, where gradients are multiplied by them."""
+        for layer in self.connections.masked:
+            mask = torch.from_numpy(self.connections.masks[layer.name].ravel())
+            self.parameters.mask[self._slices[layer.name]] = mask.to(self.device, torch.float32)
 
     def _metrics(self) -> dict[str, float]:
-        self._settle()
+        self._sums.settle(self.step, self._failure)
         n_train = len(self._split.train)
         evaluation = self.evaluate()
         for name, value in evaluation.items():
             if not math.isfinite(value):
                 raise self._failure(name, value, self.step)
         return {
-            "train_loss": self._loss / n_train,
-            "train_accuracy": self._correct / n_train,
+            "train_loss": self._sums.loss / n_train,
+            "train_accuracy": self._sums.correct / n_train,
             **evaluation,
             **self.connections.metrics(),
-            "connections_changed": float(self._changed),
+            "connections_changed": float(self._sums.changed),
         }
 
     def evaluate(self) -> dict[str, float]:
@@ -267,34 +247,21 @@ class Training:
         epoch = (step - 1) // self.steps_per_epoch + 1
         return TrainingFailed(f"{what} is {value} at epoch {epoch}, step {step}")
 
-    def _copy_masks(self) -> None:
-        """The masks as numbers on the device, where gradients are multiplied by them."""
-        for layer in self.connections.masked:
-            mask = torch.from_numpy(self.connections.masks[layer.name].ravel())
-            self.parameters.mask[self._slices[layer.name]] = mask.to(self.device, torch.float32)
-
     def state_dict(self) -> dict[str, Any]:
         """Everything that the rest of the training depends on; tensors (on the CPU) and numbers.
 
         Safe for ``torch.save`` and ``torch.load(weights_only=True)``. There are no random states
         in it: every draw is a function of the seeds and the step (see streams.py).
         """
-        self._settle()
+        self._sums.settle(self.step, self._failure)
         return {
             "config": canonical_json(self.config),
             "step": self.step,
             "values": self.parameters.values.cpu().clone(),
             "slots": {name: slot.cpu().clone() for name, slot in self.optimizer.slots.items()},
-            "masks": {layer.name: _packed(self.connections.masks[layer.name])
-                      for layer in self.connections.masked},
-            "ever": {name: _packed(mask) for name, mask in self.connections.ever.items()},
-            "epoch_sums": {
-                "loss": self._loss,
-                "correct": self._correct,
-                "changed": self._changed,
-                "seconds": self._seconds,
-            },
-        }  # fmt: skip
+            "connections": self.connections.state_dict(),
+            "sums": self._sums.state_dict(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where ``state_dict`` was taken, in the middle of an epoch too.
@@ -310,15 +277,11 @@ class Training:
         self.parameters.values.copy_(state["values"])
         for name, slot in self.optimizer.slots.items():
             slot.copy_(state["slots"][name])
-        for layer in self.connections.masked:
-            self.connections.masks[layer.name] = _unpacked(state["masks"][layer.name], layer.shape)
-            self.connections.ever[layer.name] = _unpacked(state["ever"][layer.name], layer.shape)
-        self._copy_masks()
-        self._start_epoch()
+        self.connections.load_state_dict(state["connections"])
+        self._show_masks()
+        self._sums = EpochSums()
         if self.step % self.steps_per_epoch:
-            sums = state["epoch_sums"]
-            self._loss, self._correct = sums["loss"], sums["correct"]
-            self._changed, self._seconds = sums["changed"], sums["seconds"]
+            self._sums.load_state_dict(state["sums"])
 
     def weights_bytes(self) -> bytes:
         """The weights as a safetensors file, the configuration in its metadata."""
@@ -341,12 +304,3 @@ def _checked_device(device: str) -> torch.device:
     if checked.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device: {device!r} is not allowed: torch finds no CUDA device here")
     return checked
-
-
-def _packed(mask: BoolArray) -> Tensor:
-    return torch.from_numpy(np.packbits(mask))
-
-
-def _unpacked(bits: Tensor, shape: tuple[int, int]) -> BoolArray:
-    mask = np.unpackbits(bits.numpy(), count=shape[0] * shape[1])
-    return mask.astype(bool).reshape(shape)

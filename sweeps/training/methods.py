@@ -121,7 +121,8 @@ class Static(Dense):
 
     def counts(self, layers: Sequence[Layer]) -> dict[str, int]:
         masked = self.masked(layers)
-        target = Target(self.settings.density, self.settings.epsilon)
+        asked = self.settings.resolved()
+        target = Target(asked.get("density"), asked.get("epsilon"))
         counts = DISTRIBUTIONS[self.settings.distribution](
             [layer.shape for layer in masked], target
         )

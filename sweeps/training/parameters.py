@@ -6,10 +6,12 @@ networks that is most of the time of a step. Layers keep their own views.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
+
+from sweeps.training.masking import Change, FloatArray
 
 
 class FlatParameters:
@@ -47,6 +49,25 @@ class FlatParameters:
         """No gradient where there is no connection, so nothing there ever moves."""
         if self.n_masked:
             self.gradients[: self.n_masked].mul_(self.mask)
+
+    def change(
+        self, where: slice, change: Change, new_weights: FloatArray, slots: Mapping[str, Tensor]
+    ) -> None:
+        """Carry out one layer's change: the layer lies at ``where``.
+
+        Dropped weights become 0, grown ones get ``new_weights`` (one a grown position, in its
+        order); both lose whatever the optimiser's slots remembered of them.
+        """
+        device = self.values.device
+        dropped = torch.from_numpy(change.dropped + where.start).to(device)
+        grown = torch.from_numpy(change.grown + where.start).to(device)
+        self.values[dropped] = 0.0
+        self.mask[dropped] = 0.0
+        self.values[grown] = torch.from_numpy(new_weights).to(device)
+        self.mask[grown] = 1.0
+        for slot in slots.values():
+            slot[dropped] = 0.0
+            slot[grown] = 0.0
 
     def new_slot(self) -> Tensor:
         """Zeros for an optimiser, one number a parameter."""

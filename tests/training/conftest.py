@@ -43,7 +43,9 @@ def outcome() -> Callable[[Training], dict[str, Any]]:
             "values": state["values"].numpy().tobytes(),
             "slots": {name: slot.numpy().tobytes() for name, slot in state["slots"].items()},
             "masks": [(name, mask.tobytes()) for name, mask, _, _ in training.masks()],
-            "ever": {name: bits.numpy().tobytes() for name, bits in state["ever"].items()},
+            "ever": {
+                name: bits.numpy().tobytes() for name, bits in state["connections"]["ever"].items()
+            },
             "evaluation": training.evaluate(),
         }
 

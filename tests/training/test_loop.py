@@ -237,6 +237,28 @@ def test_new_connections_start_without_memory_and_kept_ones_keep_theirs(
             assert not slot[where][torch.from_numpy(~mask.ravel())].any()
 
 
+def test_an_update_keeps_exactly_the_right_number_of_positive_and_of_negative_weights(
+    config_of: ConfigOf,
+) -> None:
+    config = config_of("set", method={"drop_fraction": 0.37, "mask_output": True})
+    training = Training(config)
+    training.run_epoch()
+    before = {n: training.model.weight(n).detach().clone() for n, *_ in training.masks()}
+    counts = {n: mask.sum() for n, mask, *_ in training.masks()}
+    training._update_topology()
+    for name, mask, _, _ in training.masks():
+        after = training.model.weight(name).detach()
+        for sign in (1, -1):
+            old, new = before[name] * sign, after * sign
+            n = int((old > 0).sum())
+            kept = (old > 0) & (new == old)
+            assert kept.sum() == n - round(0.37 * n)
+            # New connections start at 0: whatever has a weight was kept, the largest of its sign.
+            assert torch.equal(new > 0, kept)
+            assert old[kept].min() >= old[(old > 0) & ~kept].max()
+        assert mask.sum() == counts[name]
+
+
 def test_train_loss_and_accuracy_are_those_of_the_batches_as_they_came(
     config_of: ConfigOf,
 ) -> None:
