@@ -1,0 +1,168 @@
+"""What MLflow's runs hold, read off OUT: a trial's name, params and points; OUT's summary, files.
+
+Pure functions of OUT's content, so that the same content gives the same values, to the last bit.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from storage.attempts import Claim
+from storage.errors import InputError
+from storage.mlflow_client import Point, safe_key
+from storage.records import TrialRecord, flatten_config
+from storage.runs import Run
+
+STATUS = {
+    "pending": "SCHEDULED",
+    "running": "RUNNING",
+    "completed": "FINISHED",
+    "stopped": "KILLED",  # by a scheduler
+    "failed": "FAILED",
+}
+ENDED = {"completed", "stopped", "failed"}
+NEVER_AGAIN = {"completed", "stopped"}  # no later attempt makes these trials' epochs again
+_NOT_METRICS = {"study", "trial_id", "attempt", "epoch", "step", "written_at"}
+
+
+def milliseconds(when: str) -> int:
+    """A stored time (ISO 8601) in ms since 1970, MLflow's unit."""
+    try:
+        return int(datetime.fromisoformat(when).timestamp() * 1000)
+    except ValueError:
+        raise InputError(f"OUT holds {when!r} where a time should be") from None
+
+
+def trial_name(record: TrialRecord) -> str:
+    """A name to recognise a trial by: `set 0.05 seed 0 · 0123456789ab`."""
+    flat = flatten_config(record.config)
+    words = [flat.get("method_name"), flat.get("method_density")]
+    seeds = {key: flat[key] for key in sorted(flat) if key == "seed" or key.startswith("seeds_")}
+    if len(set(seeds.values())) == 1:
+        words += ["seed", next(iter(seeds.values()))]
+    elif seeds:
+        words += ["seeds", "/".join(str(seed) for seed in seeds.values())]
+    return " ".join([*(str(word) for word in words if word is not None), "·", record.trial_id])
+
+
+def trial_params(record: TrialRecord) -> dict[str, str]:
+    """The flat resolved configuration as text: numbers as Python prints them."""
+    return {safe_key(key): str(value) for key, value in flatten_config(record.config).items()}
+
+
+def trial_start(record: TrialRecord, claims: Sequence[Claim]) -> int:
+    """When the first attempt was claimed, in ms."""
+    return milliseconds(min((claim.claimed_at for claim in claims), default=record.updated_at))
+
+
+def record_digest(record: TrialRecord, parent_run_id: str) -> str:
+    """Changes whenever a trial's run in MLflow has to be looked at again."""
+    content = [record.state, record.reason, record.metrics, record.updated_at, parent_run_id]
+    return _short(json.dumps(content, sort_keys=True).encode())
+
+
+def rows_digest(rows: pd.DataFrame) -> str:
+    """Tells apart the same epochs written by different attempts."""
+    return _short(
+        json.dumps([rows["epoch"].tolist(), rows["attempt"].tolist(), _timestamps(rows)]).encode()
+    )
+
+
+def epoch_points(rows: pd.DataFrame) -> Iterator[Point]:
+    """Every finite metric of every row (one a trial and epoch), at step = epoch."""
+    epochs, timestamps = rows["epoch"].tolist(), _timestamps(rows)
+    for column in rows.columns:
+        if column in _NOT_METRICS:
+            continue
+        key = safe_key(str(column))
+        for value, timestamp, epoch in zip(rows[column].tolist(), timestamps, epochs, strict=True):
+            if value is not None and math.isfinite(value):
+                yield Point(key, value, timestamp, epoch)
+
+
+def final_points(record: TrialRecord, rows: pd.DataFrame) -> Iterator[Point]:
+    """Final metrics that are not the last row's anyway, so that they are MLflow's latest.
+
+    Of two values at one step MLflow takes the later one, hence the millisecond.
+    """
+    last = list(epoch_points(rows.tail(1)))
+    known = {point.key: point.value for point in last}
+    if last:
+        timestamp, epoch = last[0].timestamp + 1, last[0].step
+    else:
+        timestamp, epoch = milliseconds(record.updated_at), 0
+    for name, value in record.metrics.items():
+        key = safe_key(name)
+        if math.isfinite(value) and known.get(key) != value:
+            yield Point(key, float(value), timestamp, epoch)
+
+
+def summary(records: Mapping[str, TrialRecord]) -> dict[str, float]:
+    """Metrics of the whole run: trials by state; best and mean final test accuracy by method."""
+    trials = list(records.values())
+    values: dict[str, float] = {"trials": len(trials)}
+    for state in STATUS:
+        values[f"trials_{state}"] = sum(record.state == state for record in trials)
+    by_method: dict[str, list[float]] = {}
+    for record in trials:
+        accuracy = record.metrics.get("test_accuracy")
+        if record.state in NEVER_AGAIN and accuracy is not None and math.isfinite(accuracy):
+            method = flatten_config(record.config).get("method_name", "unknown")
+            by_method.setdefault(str(method), []).append(accuracy)
+    for method, accuracies in sorted(by_method.items()):
+        values[safe_key(f"test_accuracy_best_{method}")] = max(accuracies)
+        values[safe_key(f"test_accuracy_mean_{method}")] = float(np.mean(accuracies))
+    return values
+
+
+def run_status(records: Mapping[str, TrialRecord]) -> tuple[str, int | None]:
+    """The parent's status and end in ms: over when no trial is left, failed when all failed."""
+    states = {record.state for record in records.values()}
+    if not states or states - ENDED:
+        return "RUNNING", None
+    end = max(milliseconds(record.updated_at) for record in records.values())
+    return "FAILED" if states == {"failed"} else "FINISHED", end
+
+
+def run_files(run: Run) -> list[Path]:
+    """What the parent carries as artifacts, relative to OUT: study, matrices, report."""
+    files = [run.out / "study.yaml", run.out / "run.json"]
+    for name in ("spec.json", "matrix.parquet", "labels.parquet"):
+        files += sorted(run.out.glob(f"distances/*/{name}"))
+    files += sorted(run.report_folder.rglob("*"))
+    return [
+        path.relative_to(run.out)
+        for path in files
+        if path.is_file() and not path.name.startswith(".")
+    ]
+
+
+def file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def mean_distance(matrix: Path) -> float:
+    """Mean of the `network` column of a matrix.parquet, however many pairs it holds; NaN for 0."""
+    total, pairs = 0.0, 0
+    with pq.ParquetFile(matrix) as file:
+        for batch in file.iter_batches(columns=["network"]):
+            values = batch.column(0).to_numpy(zero_copy_only=False)
+            total += float(np.nansum(values))
+            pairs += int(np.count_nonzero(~np.isnan(values)))
+    return total / pairs if pairs else math.nan
+
+
+def _timestamps(rows: pd.DataFrame) -> list[int]:
+    return [int(ms) for ms in rows["written_at"].dt.as_unit("ms").astype("int64")]
+
+
+def _short(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
