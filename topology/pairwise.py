@@ -112,7 +112,7 @@ def run_distances(
     labels, snapshots, left_out = compared_snapshots(MaskStore(out).index(), spec)
     plan = plan_tiles(snapshots, spec.method)
     if plan.n_pairs == 0:
-        raise InputError(_nothing(name, spec, plan))
+        raise InputError(_nothing(spec, plan))
     distance_schema(plan.layers)  # a layer's name that cannot be a column is refused now
     missing = [tile for tile in plan.tiles if not store.tile_is_current(tile.name, tile.digest)]
     done = plan.n_pairs - sum(tile.n_pairs for tile in missing)
@@ -142,15 +142,15 @@ def run_distances(
     )
 
 
-def _nothing(name: str, spec: DistanceSpec, plan: Plan) -> str:
+def _nothing(spec: DistanceSpec, plan: Plan) -> str:
     if spec.against is not None:
         return (
-            f"distances {name!r}: each selected snapshot is the one it is to be compared with "
+            "nothing to compare: each selected snapshot is the one it is to be compared with "
             f"(steps: {spec.steps}, against: {spec.against})"
         )
     n, groups = len(plan.snapshots), len(plan.group_sizes)
     apart = f", in {groups} groups that cannot be compared with each other" if groups > 1 else ""
-    return f"distances {name!r}: nothing to compare: {n} snapshot{'s' * (n > 1)} selected{apart}"
+    return f"nothing to compare: {n} snapshot{'s' * (n > 1)} selected{apart}"
 
 
 def _write_spec(store: DistanceStore, spec: DistanceSpec, plan: Plan) -> None:

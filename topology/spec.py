@@ -18,13 +18,21 @@ _T = TypeVar("_T")
 class DistanceSpec(BaseModel):
     """Which snapshots to compare, and how."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
 
     method: Method = "layerwise"
+    """The metric."""
     steps: str | list[str] = "last"
+    """Which snapshots of each trial: first, last, all, or steps such as 0ep,10ep,500it."""
     where: str | None = None
+    """Only snapshots for which this holds, such as method_density < 0.1."""
     against: str | None = None
+    """first, last or a step such as 10ep: each snapshot against that one of its own trial, instead
+    of all pairs."""
     include_dense: bool = False
+    """Also trials whose networks are dense everywhere."""
 
     @field_validator("steps")
     @classmethod

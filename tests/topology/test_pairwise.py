@@ -1,3 +1,5 @@
+import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -382,6 +384,25 @@ def test_work_in_flight_is_bounded_and_leaves_no_block_with_the_driver(
     assert result.n_computed == 153
     assert len(waited) >= 100
     assert max(waited) == stage._tasks_in_flight()
+
+
+def test_a_task_whose_worker_dies_is_tried_again(run, ray_cluster, monkeypatch, tmp_path):
+    stage = sys.modules["topology.pairwise"]
+    compute, died = stage.compute_tile, tmp_path / "died"
+
+    def compute_or_die(*arguments):
+        if not died.exists():
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return compute(*arguments)
+
+    monkeypatch.setattr(stage, "compute_tile", compute_or_die)
+    result = run_distances(run.out, "x", DistanceSpec())
+    assert died.exists()
+    assert result.n_computed == 15
+    here = run_distances(run.out, "here", DistanceSpec(), in_process=True)
+    matrices = [pd.read_parquet(r.path / "matrix.parquet") for r in (result, here)]
+    pd.testing.assert_frame_equal(*matrices, check_exact=True)
 
 
 def test_a_killed_driver_finds_its_finished_tiles_again(run, ray_cluster, tmp_path):
