@@ -21,13 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from storage.errors import InputError
-from sweeps.training.config import (
-    canonical_json,
-    check_training,
-    parse_config,
-    split_of,
-    steps_per_epoch,
-)
+from sweeps.training.config import canonical_json, parse_config, split_of
 from sweeps.training.connections import Connections
 from sweeps.training.data import load_dataset
 from sweeps.training.masking import BoolArray, LayerState
@@ -35,8 +29,6 @@ from sweeps.training.parameters import FlatParameters
 from sweeps.training.streams import Purpose
 from sweeps.training.sums import EpochSums
 from sweeps.training.weights import weights_to_bytes
-
-__all__ = ["Training", "TrainingFailed", "check_training", "steps_per_epoch"]
 
 EVALUATION_BATCH = 2048
 
