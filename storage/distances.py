@@ -99,7 +99,7 @@ def load_distances(
     Each snapshot against its trial's reference (`against`): a tidy DataFrame with index
     (trial_id, step), one row a snapshot, and the columns `reference_step`, the distance under its
     own name, `epoch`, `group` and the trial's configuration. A snapshot that is itself the
-    reference is at distance 0.
+    reference is at distance 0. Groups that do not have the layer are left out.
 
     Args:
         out: the run's folder.
@@ -117,7 +117,7 @@ def load_distances(
     groups = sorted(set(labels["group"].tolist()))
     if group is not None and group not in groups:
         raise InputError(f"distances {name!r} have no group {group}: {_listed(groups)}")
-    if store.read_spec().get("against") is not None:
+    if "reference" in labels:
         return _against(store, labels, column, group)
     if group is None and len(groups) > 1:
         raise InputError(
@@ -135,15 +135,18 @@ def _square(store: DistanceStore, labels: pd.DataFrame, column: str) -> pd.DataF
             f"{n} snapshots are too many for a square table (at most {LARGEST_SQUARE}): "
             f"read {store.matrix} instead, a row a pair"
         )
-    square = np.full((n, n), np.nan)
-    np.fill_diagonal(square, 0.0)
-    # The snapshots of a group follow one another.
-    first = int(labels.index[0])
+    square = np.zeros((n, n))
+    first = int(labels.index[0])  # the snapshots of a group follow one another
+    found = 0
     for i, j, values in store.batches(column):
         inside = (i >= first) & (i < first + n)
         row, across = i[inside] - first, j[inside] - first
         square[row, across] = square[across, row] = values[inside]
-    _check_complete(store, column, int(np.isnan(square).sum()), n * (n - 1))
+        found += len(row)
+    _check_complete(store, found, n * (n - 1) // 2)
+    if n > 1 and np.isnan(square).any():  # null for all pairs of a group or for none
+        group = labels["group"].iloc[0]
+        raise InputError(f"the snapshots of group {group} of {store.name!r} have no {column!r}")
     names = pd.MultiIndex.from_frame(labels[["trial_id", "step"]])
     return pd.DataFrame(square, index=names, columns=names)
 
@@ -151,27 +154,30 @@ def _square(store: DistanceStore, labels: pd.DataFrame, column: str) -> pd.DataF
 def _against(
     store: DistanceStore, labels: pd.DataFrame, column: str, group: int | None
 ) -> pd.DataFrame:
-    distance = np.full(len(labels), np.nan)
+    distance = np.zeros(len(labels))  # of a snapshot to itself, which is no pair
+    found = 0
     for i, _, values in store.batches(column):
         distance[i] = values
+        found += len(i)
     reference = labels["reference"].fillna(-1).to_numpy(dtype=np.int64)
-    distance[reference == np.arange(len(labels))] = 0.0  # no pair: a snapshot and itself
+    compared = reference >= 0  # the others are references only
+    _check_complete(store, found, int((compared & (reference != np.arange(len(labels)))).sum()))
     table = labels.drop(columns=["reference", column], errors="ignore")
     table.insert(2, "reference_step", labels["step"].to_numpy()[reference])
     table.insert(3, column, distance)
-    compared = reference >= 0  # the others are references only
-    if group is not None:
-        compared &= (labels["group"] == group).to_numpy()
-    table = table[compared]
-    _check_complete(store, column, int(table[column].isna().sum()), len(table))
+    without = set(labels["group"][np.isnan(distance)])
+    if group is None:
+        table = table[compared & ~labels["group"].isin(without)]
+    elif group in without:
+        raise InputError(f"the snapshots of group {group} of {store.name!r} have no {column!r}")
+    else:
+        table = table[compared & (labels["group"] == group)]
     return table.set_index(["trial_id", "step"])
 
 
-def _check_complete(store: DistanceStore, column: str, missing: int, of: int) -> None:
-    if of and missing == of:
-        raise InputError(f"the snapshots of this group of {store.name!r} have no layer {column!r}")
-    if missing:
-        raise CorruptFile(store.matrix, f"distances are missing for {missing} of {of} pairs")
+def _check_complete(store: DistanceStore, found: int, expected: int) -> None:
+    if found != expected:
+        raise CorruptFile(store.matrix, f"has {found} of {expected} pairs")
 
 
 def _listed(numbers: Sequence[int]) -> str:

@@ -121,7 +121,7 @@ def test_groups_are_loaded_one_at_a_time_and_layers_are_united(tmp_path):
     second = load_distances(tmp_path, "mixed", "conv", group=1)
     assert second.index.get_level_values("step").tolist() == [20, 30]
     assert second.iloc[0, 1] == 1 + 203 + 0.1
-    with pytest.raises(InputError, match="group of 'mixed' have no layer 'conv'"):
+    with pytest.raises(InputError, match="group 0 of 'mixed' have no 'conv'"):
         load_distances(tmp_path, "mixed", "conv", group=0)
     assert pd.read_parquet(store.matrix)["conv"].isna().tolist() == [True, False]
 
@@ -140,6 +140,27 @@ def test_distances_to_a_reference_come_as_a_tidy_table(tmp_path):
     assert found["hidden"].tolist() == [0.0, 101.1, 201.1, 404.1]
     assert found["method_name"].tolist() == ["set", "set", "set", "static"]
     assert {"epoch", "group"} <= set(found.columns)
+
+
+def test_a_tidy_table_has_the_groups_that_have_the_layer(tmp_path):
+    store = DistanceStore(tmp_path, "evolution")
+    labels = _labels([0, 0, 1, 1])
+    labels["trial_id"] = ["A", "A", "B", "B"]
+    labels["reference"] = pd.array([0, 0, 2, 2], dtype="Int32")
+    _write(store, "a", "1", [(1, 0)], layers=["hidden"])
+    _write(store, "b", "2", [(3, 2)], layers=["conv"])
+    tiles = [("a", "1"), ("b", "2")]
+    _complete(store, labels, tiles, ["hidden", "conv"], against="first")
+    assert load_distances(tmp_path, "evolution").index.tolist() == [
+        ("A", 0),
+        ("A", 10),
+        ("B", 20),
+        ("B", 30),
+    ]
+    assert load_distances(tmp_path, "evolution", "conv")["conv"].tolist() == [0.0, 303.1]
+    assert len(load_distances(tmp_path, "evolution", group=0)) == 2
+    with pytest.raises(InputError, match="group 0 of 'evolution' have no 'conv'"):
+        load_distances(tmp_path, "evolution", "conv", group=0)
 
 
 def test_what_is_not_there_is_named_with_what_is(square):
@@ -226,7 +247,7 @@ def test_a_matrix_without_some_pairs_is_refused(tmp_path):
     store = DistanceStore(tmp_path, "half")
     _write(store, "a", "1", [(0, 1)])
     _complete(store, _labels([0] * 3), [("a", "1")])
-    with pytest.raises(CorruptFile, match="missing for 4 of 6"):
+    with pytest.raises(CorruptFile, match="has 1 of 3 pairs"):
         load_distances(tmp_path, "half")
 
 

@@ -2,13 +2,18 @@
 
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
+
+# A busy machine is no failure.
+settings.register_profile("topology", deadline=None)
+settings.load_profile("topology")
 
 Masks = list[NDArray[np.bool_]]
 
@@ -91,14 +96,9 @@ def published() -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def ray_cluster() -> Iterator[str]:
-    """Ray on this machine with two CPUs; its address."""
+@pytest.fixture(scope="session")
+def ray_cluster(ray_here: None) -> str:
+    """The address of a Ray with two CPUs, to which this process is connected."""
     import ray
 
-    ours = not ray.is_initialized()
-    if ours:
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    yield ray.get_runtime_context().gcs_address
-    if ours:
-        ray.shutdown()
+    return str(ray.get_runtime_context().gcs_address)

@@ -27,7 +27,7 @@ def _pairs(plan):
             yield tile.first[x], tile.second[y]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(1, 90), min_size=1, max_size=3))
 def test_every_pair_of_a_group_is_in_exactly_one_tile(sizes):
     groups = [group for group, size in enumerate(sizes) for _ in range(size)]
@@ -42,7 +42,7 @@ def test_every_pair_of_a_group_is_in_exactly_one_tile(sizes):
     assert plan.group_sizes == tuple(sizes)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.integers(0, 39))
 def test_each_snapshot_meets_its_reference_once_and_never_itself(trials, reference):
     snapshots, expected = [], []
