@@ -10,6 +10,7 @@ import logging
 import time
 import traceback
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,7 +65,10 @@ class Trial:
         self._log = _open_log(self._run.log_path(task.trial_id), task.trial_id)
         self._pending: list[dict[str, Any]] = []
         self._last_row: dict[str, Any] = {}
-        self._committed_step = -1  # the newest snapshot of this attempt
+        self._snapshot_step = -1  # the newest snapshot's
+        # A commit mostly waits for the disk: a thread of its own lets training go on meanwhile.
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="snapshot")
+        self._committing: Future[Any] | None = None
 
         self.training = Training(task.config, task.data_path, task.device, task.threads)
         self._snapshot_steps = parse_duration(task.snapshot_every).steps(
@@ -78,7 +82,7 @@ class Trial:
             self._log.info("attempt %d begins from scratch", self.claim.attempt)
             self._commit_snapshot()
         else:
-            self._committed_step = self.claim.first_step
+            self._snapshot_step = self.claim.first_step
             self._log.info("attempt %d goes on from step %d", self.claim.attempt,
                            self.claim.first_step)  # fmt: skip
 
@@ -121,8 +125,9 @@ class Trial:
         self._log.info("epoch %d step %d %s", self.training.epoch, self.training.step, shown)
         if self.training.step % self._checkpoint_steps == 0 or self.finished:
             self._commit_checkpoint()
-        elif self._committed_step == self.training.step:
+        elif self._snapshot_step == self.training.step:
             self._flush_metrics()
+        self._await_snapshot()
 
     def _on_step(self, step: int) -> None:
         if step % self._snapshot_steps == 0 or step == self.training.total_steps:
@@ -136,13 +141,14 @@ class Trial:
         """Leave a last snapshot and checkpoint: a scheduler has ended the trial before its time."""
         if self.finished:
             return
-        if self._committed_step != self.training.step:
+        if self._snapshot_step != self.training.step:
             self._commit_snapshot()
         self._commit_checkpoint()
         self._log.info("stopped by the scheduler at step %d", self.training.step)
 
     def close(self) -> None:
-        """Let go of the log file."""
+        """Let go of the writer and of the log file."""
+        self._writer.shutdown()
         for handler in list(self._log.handlers):
             handler.close()
             self._log.removeHandler(handler)
@@ -174,8 +180,11 @@ class Trial:
         return claim
 
     def _commit_snapshot(self) -> None:
+        """Begin to commit the masks as they are; `_await_snapshot` sees it through."""
+        self._await_snapshot()
         started = time.perf_counter()
-        self._masks.append(
+        self._committing = self._writer.submit(
+            self._masks.append,
             trial_id=self.task.trial_id,
             study=self.task.study,
             step=self.training.step,
@@ -183,9 +192,17 @@ class Trial:
             attempt=self.claim.attempt,
             layers=[LayerMask(*layer) for layer in self.training.masks()],
         )
-        self._committed_step = self.training.step
+        self._snapshot_step = self.training.step
         self.timing.streaming += time.perf_counter() - started
         self.timing.counts["snapshots"] += 1
+
+    def _await_snapshot(self) -> None:
+        """Until the last snapshot is on disk; raises what its commit raised."""
+        if self._committing is not None:
+            started = time.perf_counter()
+            committing, self._committing = self._committing, None
+            committing.result()
+            self.timing.streaming += time.perf_counter() - started
 
     def _flush_metrics(self) -> None:
         if not self._pending:
@@ -196,8 +213,9 @@ class Trial:
         self.timing.streaming += time.perf_counter() - started
 
     def _commit_checkpoint(self) -> None:
-        """Metrics first: a checkpoint promises that nothing before it is made again."""
+        """Masks and metrics first: a checkpoint promises that nothing before it is made again."""
         self._flush_metrics()
+        self._await_snapshot()
         started = time.perf_counter()
         if not is_current(self._run.out, self.claim):
             raise FencedError(f"attempt {self.claim.attempt} has been replaced by a later one")

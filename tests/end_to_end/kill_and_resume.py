@@ -67,21 +67,31 @@ def run_undisturbed(folder: Path) -> tuple[Run, float]:
     return Run.open(folder / "peace"), time.monotonic() - started
 
 
-def killed_and_resumed(folder: Path, name: str, moments: list[float]) -> Run:
-    """A run whose driver is killed `moments[k]` seconds into its k-th start, then resumed."""
+def killed_and_resumed(folder: Path, name: str, moments: list[int | float]) -> Run:
+    """A run whose driver is killed at `moments[k]` of its k-th start, then resumed.
+
+    A whole moment is a number of committed snapshots, so that the kill hits the sweep however fast
+    the machine is; any other is a number of seconds.
+    """
     out = folder / name
     words = ["run", str(folder / "study.yaml"), "--out", str(out)]
     for moment in moments:
         process = toposweep(*words, wait=False)
-        try:
-            process.communicate(timeout=moment)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
+        started = time.monotonic()
+        while process.poll() is None and not _reached(moment, started, out):
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
         if (out / "study.yaml").exists():
             words = ["resume", str(out)]
     toposweep(*words)
     return Run.open(out)
+
+
+def _reached(moment: int | float, started: float, out: Path) -> bool:
+    if isinstance(moment, int):
+        return sum(1 for _ in out.glob("masks/staging/*/*.parquet")) >= moment
+    return time.monotonic() - started >= moment
 
 
 def assert_same_results(run: Run, peace: Run) -> None:
@@ -122,13 +132,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         peace, seconds = run_undisturbed(folder)
-        print(f"undisturbed: {seconds:.1f} s, {len(peace.masks.index())} masks", flush=True)
+        snapshots = len(peace.masks.index()[["trial_id", "step"]].drop_duplicates())
+        print(f"undisturbed: {seconds:.1f} s, {snapshots} snapshots", flush=True)
         for number in range(arguments.rounds):
-            moment = rng.uniform(0.2, 1.0) * seconds
+            in_sweep = number % 4 != 3  # every fourth at any time: start-up, compaction, distances
+            moment = rng.randrange(1, snapshots) if in_sweep else rng.uniform(0, seconds)
             run = killed_and_resumed(folder, f"round-{number}", [moment])
             attempts = sum(1 for _ in (run.out / "attempts").glob("*/*.json"))
             assert_same_results(run, peace)
-            print(f"round {number}: killed at {moment:.1f} s, {attempts} attempts of "
+            when = f"after {moment} snapshots" if in_sweep else f"at {moment:.1f} s"
+            print(f"round {number}: killed {when}, {attempts} attempts of "
                   f"{len(run.records())} trials, equal", flush=True)  # fmt: skip
 
 
