@@ -82,6 +82,7 @@ class Projection:
         self.run, self.store, self.result, self.stop = run, store, result, stop
         self.records = run.records()
         self.claims = read_all_claims(run.out)
+        self.parent: Any = None  # mlflow.entities.Run, as are the children
         self.refusals: list[str] = []
 
     def send(self, artifacts: bool, progress: Progress | None) -> None:

@@ -9,6 +9,7 @@ Values that are not finite are left out: MLflow would show NaN as 0 and infinity
 """
 
 import threading
+import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
@@ -106,6 +107,7 @@ class Tracker:
     def _follow(self) -> None:
         delay = self._every
         while not self._left.wait(delay):
+            start = time.monotonic()
             try:
                 self.result = _sync(
                     self._run, self._uri, self._experiment, False, None, IMPATIENT, self._left
@@ -113,8 +115,10 @@ class Tracker:
                 self.warning = self.result.warning
             except Exception as error:  # OUT cannot be read, say: for the sweep itself to tell
                 self.warning = one_line(error)
-            failed = self.warning is not None
-            delay = min(2 * delay, self.RAREST_SECONDS) if failed else self._every
+            if self.warning is None:  # of a large run every look costs seconds of the driver's
+                delay = max(self._every, 10 * (time.monotonic() - start))
+            else:
+                delay = min(2 * delay, self.RAREST_SECONDS)
 
 
 def _address(run: Run, uri: str | None) -> str:

@@ -100,7 +100,7 @@ def final_points(record: TrialRecord, rows: pd.DataFrame) -> Iterator[Point]:
         timestamp, epoch = milliseconds(record.updated_at), 0
     for name, value in record.metrics.items():
         key = safe_key(name)
-        if math.isfinite(value) and known.get(key) != value:
+        if name not in _NOT_METRICS and math.isfinite(value) and known.get(key) != value:
             yield Point(key, float(value), timestamp, epoch)
 
 

@@ -12,7 +12,7 @@ import urllib.request
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import yaml
 
@@ -152,7 +152,7 @@ def why_silent(uri: str) -> str | None:
 def sqlite_file(uri: str) -> Path | None:
     """The database file of a SQLite address; None for every other address."""
     match = re.match(r"sqlite(?:\+\w+)?:///([^?]*)", uri)
-    return Path(match[1]).absolute() if match else None
+    return Path(unquote(match[1])).absolute() if match else None
 
 
 def _split(uri: str) -> SplitResult:

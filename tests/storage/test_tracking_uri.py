@@ -76,6 +76,19 @@ def test_the_studys_store_and_experiment_are_used(tmp_path: Path) -> None:
         sync(run)
 
 
+def test_a_database_in_a_folder_with_odd_signs_is_quoted_or_refused(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "out", trials=1)
+    odd = tmp_path / "50 % # mine"
+    odd.mkdir()
+    with pytest.raises(InputError, match=r"% or \?"):
+        resolve_uri(odd / "out")
+    quoted = f"sqlite:///{tmp_path}/50 %25 # mine/m.db"
+    assert sync(run, quoted).complete
+    assert sync(run, quoted).artifacts == 0
+    assert query(odd / "m.db", "select count(*) from runs") == [(2,)]
+    assert list((odd / "mlartifacts").rglob("run.json"))
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
