@@ -23,6 +23,7 @@ from scipy.sparse import csr_array
 
 from storage.distance_store import DistanceStore, distance_schema
 from storage.errors import InputError
+from storage.filesystem import local_folder
 from storage.masks import MaskStore
 from topology.nnstd import METRIC_VERSIONS, Method, as_topology, check_method, pair_distances
 from topology.overlap import Topology, prepare
@@ -108,6 +109,7 @@ def run_distances(
         CorruptFile: a mask file is damaged.
     """
     begin = time.monotonic()
+    out = local_folder(out)  # a worker is in another folder
     store = DistanceStore(out, name)
     labels, snapshots, left_out = compared_snapshots(MaskStore(out).index(), spec)
     plan = plan_tiles(snapshots, spec.method)

@@ -112,6 +112,11 @@ def test_the_stage_on_ray_equals_the_one_in_process_to_the_last_bit(run, ray_clu
     assert len(seen) == 1 + len(list((on_ray.path / "tiles").iterdir()))
 
 
+def test_a_folder_may_be_given_relative_to_the_drivers(run, ray_cluster, monkeypatch):
+    monkeypatch.chdir(run.out.parent)
+    assert run_distances(run.out.name, "x", DistanceSpec()).path == run.out / "distances" / "x"
+
+
 def test_reference_takes_the_later_snapshot_as_a(run):
     run_distances(run.out, "r", DistanceSpec(method="reference"), in_process=True)
     matrix = pd.read_parquet(run.out / "distances/r/matrix.parquet")
