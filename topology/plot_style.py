@@ -14,7 +14,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LIGHTEST = 0.5  # the share of white in the last of many shades
 
 # More entries than this are no legend but a list: pictures then name the methods only.
-LEGEND_LIMIT = 14
+LEGEND_LIMIT = 15
 LABEL_LENGTH = 34
 
 
@@ -66,6 +66,13 @@ def method_colours(methods: Sequence[str]) -> dict[str, str]:
     return {method: turns.get(method) or FIXED[method.lower()] for method in methods}
 
 
+def shaded_by_density(configurations: pd.DataFrame) -> bool:
+    """Whether paler means sparser: no two configurations of a method share a density."""
+    densest = configurations["density"].max()
+    alike = configurations.assign(density=configurations["density"].fillna(densest))
+    return not bool(alike.duplicated(["method", "density"]).any())
+
+
 def plain(text: str) -> str:
     """`text` as matplotlib shows it letter by letter, cut where it would crowd the picture."""
     short = text if len(text) <= LABEL_LENGTH else text[: LABEL_LENGTH - 1] + "…"
@@ -79,7 +86,7 @@ def _ranks(configurations: pd.DataFrame) -> list[int]:
     by_density = (-density.fillna(float("inf"))).rank(method="dense")
     lowest = by_density[density.notna()].min()
     ranks = (by_density - (lowest if pd.notna(lowest) else 1.0)).clip(lower=0.0).astype(int)
-    if configurations.assign(rank=ranks).duplicated(["method", "rank"]).any():
+    if not shaded_by_density(configurations):
         ranks = configurations.groupby("method", sort=False).cumcount()
     return [int(rank) for rank in ranks]
 

@@ -7,17 +7,21 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from topology.plot_style import FIXED, LEGEND_LIMIT, Style, method_colours, styles
+from topology.heatmaps import TICKS_LIMIT, block_means, blocks_of, heatmaps
+from topology.plot_style import (
+    FIXED,
+    LEGEND_LIMIT,
+    Style,
+    method_colours,
+    shaded_by_density,
+    styles,
+)
 from topology.plots import (
     BANDS_LIMIT,
     ROWS_LIMIT,
-    TICKS_LIMIT,
-    block_means,
-    blocks_of,
     curves,
     dots,
     embedding,
-    heatmaps,
     mean_and_spread,
     to_png,
 )
@@ -118,6 +122,15 @@ def test_no_text_of_a_heatmap_overlaps_another(n_panels: int) -> None:
     labels = [label for label in SOME for _ in range(3)]
     matrices = {f"layer {k}": square(12, k) for k in range(n_panels)}
     figure = heatmaps(matrices, labels, SOME, ticks=["0", "1", "2"] * 4)
+    assert not overlapping(figure)
+
+
+@pytest.mark.parametrize("tick", ["0", "10", "0·12", "3/14/15·2.5"])
+@pytest.mark.parametrize("n_each", [2, 7])
+def test_long_ticks_leave_room_for_the_names_of_blocks(tick: str, n_each: int) -> None:
+    labels = [label for label in SOME for _ in range(n_each)]
+    ticks = [tick] * len(labels)
+    figure = heatmaps({"a": square(len(labels)), "b": square(len(labels))}, labels, SOME, ticks)
     assert not overlapping(figure)
 
 
@@ -257,6 +270,7 @@ def test_a_method_has_one_colour_and_a_density_one_mark_across_methods() -> None
 def test_configurations_of_one_density_still_look_different() -> None:
     rows = [("SET lr 0.1", "SET", 0.1), ("SET lr 0.2", "SET", 0.1)]
     of = styles(pd.DataFrame(rows, columns=["label", "method", "density"]))
+    assert not shaded_by_density(pd.DataFrame(rows, columns=["label", "method", "density"]))
     assert of["SET lr 0.1"].line != of["SET lr 0.2"].line
     assert of["SET lr 0.1"].marker != of["SET lr 0.2"].marker
 

@@ -1,0 +1,215 @@
+"""What a report shows of a run, read from Parquet into frames; samples where there is too much."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from storage.distances import DistanceStore, StoredDistances, list_distances
+from storage.errors import CorruptFile, InputError
+from storage.runs import Run
+from sweeps.configurations import name_configurations, stratified_sample
+
+MASKS_ONLY = "masks only"  # the state of a trial that came without a record
+
+# Rows of a heatmap: more have less than a pixel each.
+SNAPSHOTS_SHOWN = 1000
+
+
+@dataclass
+class RunData:
+    """A run as the report needs it.
+
+    Attributes:
+        trials: one row a trial: `Run.trials()`, and the trials that have masks only.
+        named: by trial_id, in the report's order: label, method, density, seed.
+        metrics: one row a trial and epoch, with the trial's label.
+        snapshots: how many there are.
+        last_snapshot: trial_id and step of one of them.
+        distances: the finished sets.
+        problems: what could not be read, a line each.
+    """
+
+    run: Run
+    trials: pd.DataFrame
+    named: pd.DataFrame
+    metrics: pd.DataFrame
+    snapshots: int
+    last_snapshot: tuple[str, int] | None
+    distances: list[StoredDistances]
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class SquareGroup:
+    """Distances between all pairs of snapshots that can be compared, or of a sample of them.
+
+    Attributes:
+        rows: one row a snapshot, in the report's order: trial_id, step, epoch, and label, method
+            and seed of its trial.
+        matrices: (n, n) by column, `network` first.
+        total: snapshots in the group; more than `rows` where this is a sample.
+    """
+
+    rows: pd.DataFrame
+    matrices: dict[str, NDArray[np.float64]]
+    total: int
+
+
+@dataclass(frozen=True)
+class EvolutionGroup:
+    """Distances of snapshots to one snapshot of their own trial.
+
+    Attributes:
+        rows: one row a snapshot: trial_id, step, epoch (as a fraction where steps are between two),
+            and label, method and seed of its trial.
+        distances: (n,) by column, `network` first, then the layers.
+    """
+
+    rows: pd.DataFrame
+    distances: dict[str, NDArray[np.float64]]
+
+
+def read_run(run: Run) -> RunData:
+    """Everything but the distances themselves. Damaged files are named, not fatal."""
+    problems: list[str] = []
+    trials = run.trials()
+    index = pd.DataFrame({"trial_id": pd.Series(dtype=str), "step": pd.Series(dtype="int64")})
+    metrics = pd.DataFrame({"trial_id": pd.Series(dtype=str), "epoch": pd.Series(dtype="int64")})
+    distances: list[StoredDistances] = []
+    try:
+        index = run.masks.index(with_config=False)
+    except InputError as error:
+        problems.append(str(error))
+    try:
+        metrics = run.metrics.load()
+    except InputError as error:
+        problems.append(str(error))
+    try:
+        distances = list_distances(run.out)
+    except InputError as error:
+        problems.append(str(error))
+
+    unknown = sorted(set(index["trial_id"]) - set(trials["trial_id"]))
+    if unknown:
+        trials = pd.concat(
+            [trials, pd.DataFrame({"trial_id": unknown, "state": MASKS_ONLY})], ignore_index=True
+        )
+    named = name_configurations(trials)
+    return RunData(
+        run=run,
+        trials=trials,
+        named=named,
+        metrics=metrics.assign(label=metrics["trial_id"].map(named["label"])),
+        snapshots=len(index[["trial_id", "step"]].drop_duplicates()),
+        last_snapshot=None if index.empty else (index["trial_id"].iloc[-1], index["step"].iloc[-1]),
+        distances=distances,
+        problems=problems,
+    )
+
+
+def square_groups(data: RunData, stored: StoredDistances) -> list[SquareGroup]:
+    """The groups of a set of all pairs, in the order of their numbers.
+
+    Reads the pairs some rows at a time and keeps those between snapshots that are shown.
+
+    Raises:
+        InputError: the set cannot be read; CorruptFile: it is damaged.
+    """
+    store = DistanceStore(data.run.out, stored.name)
+    labels = _with_names(store, store.read_labels(), data.named)
+    order = {trial_id: k for k, trial_id in enumerate(data.named.index)}
+    columns = ["network", *stored.layers]
+    members = [rows for _, rows in labels.groupby("group", sort=True)]
+    groups = [_shown(rows, order) for rows in members]
+    # Where each position of the labels stands: in which group, in which row.
+    group_of = np.full(len(labels), -1)
+    row_of = np.zeros(len(labels), dtype=np.int64)
+    squares: list[dict[str, NDArray[np.float64]]] = []
+    for number, rows in enumerate(groups):
+        group_of[rows.index] = number
+        row_of[rows.index] = np.arange(len(rows))
+        squares.append({column: _empty(len(rows)) for column in columns})
+    for column in columns:
+        for i, j, values in store.batches(column):
+            for number, square in enumerate(squares):
+                inside = (group_of[i] == number) & (group_of[j] == number)
+                a, b = row_of[i[inside]], row_of[j[inside]]
+                square[column][a, b] = square[column][b, a] = values[inside]
+    return [
+        SquareGroup(rows.reset_index(drop=True), _without_absent(square), len(all_rows))
+        for rows, square, all_rows in zip(groups, squares, members, strict=True)
+    ]
+
+
+def evolution_groups(data: RunData, stored: StoredDistances) -> list[EvolutionGroup]:
+    """The groups of a set `against` a snapshot of each trial, in the order of their numbers.
+
+    Raises:
+        InputError: the set cannot be read; CorruptFile: it is damaged.
+    """
+    store = DistanceStore(data.run.out, stored.name)
+    labels = store.read_labels()
+    rows = _with_names(store, labels, data.named)
+    rows["epoch"] = _epochs(rows)
+    compared = labels["reference"].notna().to_numpy()
+    is_reference = (labels["reference"] == labels.index).fillna(False).to_numpy(dtype=bool)
+    columns = {}
+    for column in ("network", *stored.layers):
+        columns[column] = np.full(len(labels), np.nan)
+        for i, _, values in store.batches(column):
+            columns[column][i] = values
+    found = []
+    for _, group in rows.groupby("group", sort=True):
+        members = np.zeros(len(rows), dtype=bool)
+        members[group.index] = True
+        distances = {}
+        for column, values in columns.items():
+            # A layer that the networks of this group lack has no distance at all.
+            if column == "network" or np.isfinite(values[members]).any():
+                distances[column] = np.where(is_reference, 0.0, values)[members & compared]
+        found.append(EvolutionGroup(rows[members & compared].reset_index(drop=True), distances))
+    return found
+
+
+def _with_names(store: DistanceStore, rows: pd.DataFrame, named: pd.DataFrame) -> pd.DataFrame:
+    """trial_id, step and epoch with the name of each row's configuration."""
+    strangers = sorted(set(rows["trial_id"]) - set(named.index))
+    if strangers:
+        raise CorruptFile(store.labels, f"names trial {strangers[0]}, which the run does not have")
+    names = {column: rows["trial_id"].map(named[column]) for column in ("label", "method", "seed")}
+    kept = ["trial_id", "step", "epoch", *(c for c in ("group", "steps_per_epoch") if c in rows)]
+    return rows[kept].assign(**names)
+
+
+def _epochs(rows: pd.DataFrame) -> pd.Series:
+    """Epochs with their fraction, where the number of steps in one is known."""
+    whole = rows["epoch"].astype(float)
+    if "steps_per_epoch" not in rows:
+        return whole
+    return (rows["step"] / pd.to_numeric(rows["steps_per_epoch"])).fillna(whole)
+
+
+def _shown(rows: pd.DataFrame, order: Mapping[str, int]) -> pd.DataFrame:
+    """In the report's order; a sample by configuration and step where there are too many."""
+    rank = rows["trial_id"].map(order)
+    rows = rows.assign(rank=rank).sort_values(["rank", "step"], kind="stable").drop(columns="rank")
+    strata = list(zip(rows["label"], rows["step"], strict=True))
+    return rows.iloc[stratified_sample(strata, SNAPSHOTS_SHOWN)]
+
+
+def _empty(n: int) -> NDArray[np.float64]:
+    square = np.full((n, n), np.nan)
+    np.fill_diagonal(square, 0.0)
+    return square
+
+
+def _without_absent(square: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+    """Without the layers that networks of this group do not have."""
+    return {
+        column: matrix
+        for column, matrix in square.items()
+        if column == "network" or np.isfinite(matrix).sum() > len(matrix)
+    }
