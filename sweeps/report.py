@@ -62,8 +62,9 @@ def build_report(run: Run) -> Path:
     sections = [accuracy_section(data, looks)]
     problems = list(data.problems)
     study = _study_file(run)
-    named = list(study.get("distances") or [])  # in the order in which the study asks for them
-    rank = {name: k for k, name in enumerate(named)}
+    asked = study.get("distances")
+    rank = {name: k for k, name in enumerate(asked)} if isinstance(asked, dict) else {}
+    # In the order in which the study asks for them.
     data.distances.sort(key=lambda stored: rank.get(stored.name, len(rank)))
     for stored in data.distances:
         try:
@@ -120,7 +121,7 @@ def _facts(data: RunData) -> list[tuple[str, str]]:
         facts.append(("methods", _list(methods, 12)))
     if densities:
         facts.append(("densities", _list([percent(density) for density in densities], 12)))
-    facts.append(("snapshots", f"{data.snapshots:,} of connectivity kept"))
+    facts.append(("snapshots", f"{data.snapshots:,} (all masks of a network at one step)"))
     facts.append(("started", _time(str(data.run.info["created_at"]))))
     changed = max((record.updated_at for record in data.run.records().values()), default="")
     if changed:
@@ -196,13 +197,18 @@ def _share(value: float | None) -> str:
 
 def _folders(data: RunData) -> list[tuple[str, str]]:
     out = data.run.out
-    files, size = data.run.masks.usage()
     rows = [(str(out), "this run")]
-    if files:
-        rows.append(("masks/", f"every snapshot's masks, Parquet: {files:,} files, {_bytes(size)}"))
-    files, size = data.run.metrics.usage()
-    if files:
-        rows.append(("metrics/", f"each epoch's metrics, Parquet: {files:,} files, {_bytes(size)}"))
+    for folder, what, usage in (
+        ("masks/", "every snapshot's masks", data.run.masks.usage),
+        ("metrics/", "each epoch's metrics", data.run.metrics.usage),
+    ):
+        try:
+            files, size = usage()
+        except InputError:
+            continue  # damaged, which read_run has said
+        if files:
+            count = f"{files:,} file{'s' * (files > 1)}"
+            rows.append((folder, f"{what}, Parquet ({count}, {_bytes(size)})"))
     for stored in data.distances:
         what = f"{stored.pairs:,} pairs, a row each; labels.parquet names i and j"
         rows.append((f"distances/{stored.name}/matrix.parquet", what))

@@ -16,6 +16,8 @@ MASKS_ONLY = "masks only"  # the state of a trial that came without a record
 
 # Rows of a heatmap: more have less than a pixel each.
 SNAPSHOTS_SHOWN = 1000
+# Groups of networks that cannot be compared with each other: each has pictures of its own.
+GROUPS_SHOWN = 6
 
 
 @dataclass
@@ -47,12 +49,14 @@ class SquareGroup:
     """Distances between all pairs of snapshots that can be compared, or of a sample of them.
 
     Attributes:
-        rows: one row a snapshot, in the report's order: trial_id, step, epoch, and label, method
-            and seed of its trial.
+        number: of the group, as `load_distances` takes it.
+        rows: one row a snapshot, in the report's order: trial_id, step, epoch, and label, method,
+            density and seed of its trial.
         matrices: (n, n) by column, `network` first.
         total: snapshots in the group; more than `rows` where this is a sample.
     """
 
+    number: int
     rows: pd.DataFrame
     matrices: dict[str, NDArray[np.float64]]
     total: int
@@ -63,11 +67,13 @@ class EvolutionGroup:
     """Distances of snapshots to one snapshot of their own trial.
 
     Attributes:
+        number: of the group, as `load_distances` takes it.
         rows: one row a snapshot: trial_id, step, epoch (as a fraction where steps are between two),
-            and label, method and seed of its trial.
+            and label, method, density and seed of its trial.
         distances: (n,) by column, `network` first, then the layers.
     """
 
+    number: int
     rows: pd.DataFrame
     distances: dict[str, NDArray[np.float64]]
 
@@ -98,20 +104,23 @@ def read_run(run: Run) -> RunData:
             [trials, pd.DataFrame({"trial_id": unknown, "state": MASKS_ONLY})], ignore_index=True
         )
     named = name_configurations(trials)
+    last = None
+    if len(index):
+        last = str(index["trial_id"].iloc[-1]), int(index["step"].iloc[-1])
     return RunData(
         run=run,
         trials=trials,
         named=named,
         metrics=metrics.assign(label=metrics["trial_id"].map(named["label"])),
         snapshots=len(index[["trial_id", "step"]].drop_duplicates()),
-        last_snapshot=None if index.empty else (index["trial_id"].iloc[-1], index["step"].iloc[-1]),
+        last_snapshot=last,
         distances=distances,
         problems=problems,
     )
 
 
 def square_groups(data: RunData, stored: StoredDistances) -> list[SquareGroup]:
-    """The groups of a set of all pairs, in the order of their numbers.
+    """The groups of a set of all pairs, the `GROUPS_SHOWN` largest, in order of their numbers.
 
     Reads the pairs some rows at a time and keeps those between snapshots that are shown.
 
@@ -122,8 +131,8 @@ def square_groups(data: RunData, stored: StoredDistances) -> list[SquareGroup]:
     labels = _with_names(store, store.read_labels(), data.named)
     order = {trial_id: k for k, trial_id in enumerate(data.named.index)}
     columns = ["network", *stored.layers]
-    members = [rows for _, rows in labels.groupby("group", sort=True)]
-    groups = [_shown(rows, order) for rows in members]
+    members = _largest_groups(labels)
+    groups = [_shown(rows, order) for rows in members.values()]
     # Where each position of the labels stands: in which group, in which row.
     group_of = np.full(len(labels), -1)
     row_of = np.zeros(len(labels), dtype=np.int64)
@@ -139,13 +148,13 @@ def square_groups(data: RunData, stored: StoredDistances) -> list[SquareGroup]:
                 a, b = row_of[i[inside]], row_of[j[inside]]
                 square[column][a, b] = square[column][b, a] = values[inside]
     return [
-        SquareGroup(rows.reset_index(drop=True), _without_absent(square), len(all_rows))
-        for rows, square, all_rows in zip(groups, squares, members, strict=True)
+        SquareGroup(number, rows.reset_index(drop=True), _without_absent(square), len(all_rows))
+        for (number, all_rows), rows, square in zip(members.items(), groups, squares, strict=True)
     ]
 
 
 def evolution_groups(data: RunData, stored: StoredDistances) -> list[EvolutionGroup]:
-    """The groups of a set `against` a snapshot of each trial, in the order of their numbers.
+    """The groups of a set `against` a snapshot of each trial, as many and in the same order.
 
     Raises:
         InputError: the set cannot be read; CorruptFile: it is damaged.
@@ -162,7 +171,7 @@ def evolution_groups(data: RunData, stored: StoredDistances) -> list[EvolutionGr
         for i, _, values in store.batches(column):
             columns[column][i] = values
     found = []
-    for _, group in rows.groupby("group", sort=True):
+    for number, group in _largest_groups(rows).items():
         members = np.zeros(len(rows), dtype=bool)
         members[group.index] = True
         distances = {}
@@ -170,8 +179,15 @@ def evolution_groups(data: RunData, stored: StoredDistances) -> list[EvolutionGr
             # A layer that the networks of this group lack has no distance at all.
             if column == "network" or np.isfinite(values[members]).any():
                 distances[column] = np.where(is_reference, 0.0, values)[members & compared]
-        found.append(EvolutionGroup(rows[members & compared].reset_index(drop=True), distances))
+        shown = rows[members & compared].reset_index(drop=True)
+        found.append(EvolutionGroup(number, shown, distances))
     return found
+
+
+def _largest_groups(rows: pd.DataFrame) -> dict[int, pd.DataFrame]:
+    """The rows of the largest groups, in the order of their numbers."""
+    largest = rows["group"].value_counts().sort_index().nlargest(GROUPS_SHOWN)
+    return {int(number): rows[rows["group"] == number] for number in sorted(largest.index)}
 
 
 def _with_names(store: DistanceStore, rows: pd.DataFrame, named: pd.DataFrame) -> pd.DataFrame:
@@ -179,7 +195,7 @@ def _with_names(store: DistanceStore, rows: pd.DataFrame, named: pd.DataFrame) -
     strangers = sorted(set(rows["trial_id"]) - set(named.index))
     if strangers:
         raise CorruptFile(store.labels, f"names trial {strangers[0]}, which the run does not have")
-    names = {column: rows["trial_id"].map(named[column]) for column in ("label", "method", "seed")}
+    names = {column: rows["trial_id"].map(named[column]) for column in named.columns}
     kept = ["trial_id", "step", "epoch", *(c for c in ("group", "steps_per_epoch") if c in rows)]
     return rows[kept].assign(**names)
 

@@ -9,15 +9,17 @@ from numpy.typing import NDArray
 
 from storage.distances import DistanceStore, StoredDistances
 from sweeps.report_data import (
+    GROUPS_SHOWN,
     EvolutionGroup,
     RunData,
     SquareGroup,
     evolution_groups,
     square_groups,
 )
-from sweeps.report_page import Picture, Section, Table
+from sweeps.report_means import means_table, relations_table
+from sweeps.report_page import Picture, Section, titled
 from topology.embedding import metric_mds
-from topology.heatmaps import TICKS_LIMIT, block_means, heatmaps
+from topology.heatmaps import TICKS_LIMIT, heatmaps
 from topology.plot_style import LEGEND_LIMIT, Style
 from topology.plots import BANDS_LIMIT, curves, embedding, to_png
 
@@ -34,13 +36,11 @@ def distance_section(data: RunData, stored: StoredDistances, looks: Mapping[str,
     spec = DistanceStore(data.run.out, stored.name).read_spec()
     section = Section(f"distances-{stored.name}", _title(stored), intro=_intro(stored, spec))
     if stored.against is None:
-        groups = square_groups(data, stored)
-        for number, square in enumerate(groups):
-            _add_square(section, stored, square, looks, _group_name(number, len(groups)))
+        for square in square_groups(data, stored):
+            _add_square(section, stored, square, looks, _group_name(stored, square.number))
     else:
-        evolutions = evolution_groups(data, stored)
-        for number, evolution in enumerate(evolutions):
-            _add_evolution(section, stored, evolution, looks, _group_name(number, len(evolutions)))
+        for evolution in evolution_groups(data, stored):
+            _add_evolution(section, stored, evolution, looks, _group_name(stored, evolution.number))
     return section
 
 
@@ -71,6 +71,8 @@ def _intro(stored: StoredDistances, spec: Mapping[str, Any]) -> str:
             f" The networks form {len(stored.groups)} groups that cannot be compared with each "
             "other (another depth, width or input): each has its own pictures."
         )
+    if len(stored.groups) > GROUPS_SHOWN:
+        apart += f" Shown are the {GROUPS_SHOWN} largest."
     return f"{compared} Method: {stored.method}.{apart}"
 
 
@@ -82,17 +84,13 @@ def _against_text(against: str) -> str:
     return f"the {against} one" if against in ("first", "last") else f"the one at {against}"
 
 
-def _group_name(number: int, of: int) -> str:
-    return f"group {number}" if of > 1 else ""
+def _group_name(stored: StoredDistances, number: int) -> str:
+    return f"group {number}" if len(stored.groups) > 1 else ""
 
 
 def _file(stored: StoredDistances, what: str, group: str) -> str:
     parts = ["distances", stored.name, *([group.replace(" ", "-")] if group else []), what]
     return "-".join(parts) + ".png"
-
-
-def _titled(title: str, group: str) -> str:
-    return f"{title}, {group}" if group else title
 
 
 def _panels(columns: Sequence[str]) -> dict[str, str]:
@@ -135,14 +133,14 @@ def _add_square(
     section.pictures.append(
         Picture(
             _file(stored, "heatmap", group), to_png(figure),
-            _titled("Distance of every topology to every other", group),
+            titled("Distance of every topology to every other", group),
             _heatmap_caption(square, ticks_are if ticks and len(rows) <= TICKS_LIMIT else ""),
         )
     )  # fmt: skip
-    section.tables.append(_relations_table(square, titles, group))
+    section.tables.append(relations_table(square, titles, group))
     n_labels = rows["label"].nunique()
     if 2 <= n_labels <= MEANS_LIMIT:
-        section.tables.append(_means_table(square, group))
+        section.tables.append(means_table(square, group))
     network = square.matrices["network"]
     if len(rows) > 2 and np.isfinite(network).all():
         points, stress = metric_mds(network)
@@ -150,7 +148,7 @@ def _add_square(
         section.pictures.append(
             Picture(
                 _file(stored, "embedding", group), to_png(figure),
-                _titled("All topologies in one plane", group),
+                titled("All topologies in one plane", group),
                 _embedding_caption(square, stress),
             )
         )  # fmt: skip
@@ -186,57 +184,6 @@ def _heatmap_caption(square: SquareGroup, ticks_are: str) -> str:
     elif rows.duplicated("trial_id").any():
         parts.append("Within a configuration, trial follows trial, each in the order of its steps.")
     return " ".join(parts)
-
-
-def _relations_table(square: SquareGroup, titles: Mapping[str, str], group: str) -> Table:
-    """Mean distance of pairs by what the two networks have in common."""
-    rows = square.rows
-    trial, label, method = (
-        pd.factorize(rows[column])[0] for column in ("trial_id", "label", "method")
-    )
-    a, b = np.triu_indices(len(rows), k=1)
-    relation = np.select(
-        [trial[a] == trial[b], label[a] == label[b], method[a] == method[b]], [0, 1, 2], 3
-    )
-    names = (
-        "same trial, another step",
-        "same configuration, another seed",
-        "same method, another density or setting",
-        "different methods",
-    )
-    table = []
-    for k, name in enumerate(names):
-        pairs = relation == k
-        if pairs.any():
-            means = [_mean(square.matrices[column][a, b][pairs]) for column in titles]
-            table.append([name, f"{pairs.sum():,}", *means])
-    return Table(
-        _titled("Mean distance within and between configurations", group),
-        ["pairs of networks", "number", *titles.values()],
-        ["text", *["number"] * (1 + len(titles))],
-        table,
-        "Of the sample that the heatmap shows." if square.total > len(rows) else "",
-    )
-
-
-def _means_table(square: SquareGroup, group: str) -> Table:
-    rows = square.rows
-    means = block_means(
-        square.matrices["network"], rows["label"].tolist(), rows["trial_id"].tolist()
-    )
-    return Table(
-        _titled("Mean distance of whole networks by configuration", group),
-        ["", *means.columns],
-        ["text", *["number"] * len(means.columns)],
-        [[str(label), *("–" if v != v else f"{v:.3f}" for v in row)]
-         for label, row in zip(means.index, means.to_numpy(), strict=True)],
-        "On the diagonal: between different trials of the configuration.",
-    )  # fmt: skip
-
-
-def _mean(values: NDArray[np.float64]) -> str:
-    there = values[np.isfinite(values)]
-    return f"{there.mean():.3f}" if len(there) else "–"
 
 
 def _embedding_caption(square: SquareGroup, stress: float) -> str:
@@ -281,19 +228,23 @@ def _add_evolution(
         y_label=f"distance to the {to}", limits=(-0.015, None),
     )  # fmt: skip
     trials = values.groupby("label")["trial_id"].nunique()
+    network = pd.Series(distances["network"]).groupby(values["label"]).max()
+    still = bool((network == 0).any())
     section.pictures.append(
         Picture(
             _file(stored, "evolution", group), to_png(figure),
-            _titled(f"Distance of each snapshot to its trial's {to}", group),
-            _evolution_caption(trials),
+            titled(f"Distance of each snapshot to its trial's {to}", group),
+            _evolution_caption(trials, still=still),
         )
     )  # fmt: skip
 
 
-def _evolution_caption(trials: pd.Series) -> str:
+def _evolution_caption(trials: pd.Series, still: bool) -> str:
     low, high = int(trials.min()), int(trials.max())
     seeds = f"{low} to {high} seeds" if low < high else f"{low} seed{'s' * (low > 1)}"
-    parts = ["NNSTD over training; static topologies stay where they are."]
+    parts = ["NNSTD over training."]
+    if still:
+        parts.append("A line that stays at 0 is a topology that does not change.")
     if high == 1:
         parts.append("One trial each: no spread can be shown.")
     else:

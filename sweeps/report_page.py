@@ -93,6 +93,11 @@ class Page:
     versions: str = ""
 
 
+def titled(title: str, group: str) -> str:
+    """A title with the group of networks that it is about, if there are several."""
+    return f"{title}, {group}" if group else title
+
+
 def render(page: Page) -> str:
     """HTML that needs no other file, no script and no network."""
     environment = Environment(

@@ -91,7 +91,7 @@ def curves(
             )  # fmt: skip
             if len(shown) <= BANDS_LIMIT:
                 panel.fill_between(
-                    rows[x], rows["low"], rows["high"], color=look.colour, alpha=0.18, linewidth=0
+                    rows[x], rows["low"], rows["high"], color=look.colour, alpha=0.15, linewidth=0
                 )
         if title:
             panel.set_title(plain(title), fontsize=11)
@@ -122,9 +122,12 @@ def dots(values: pd.DataFrame, column: str, looks: Mapping[str, Style], x_label:
     panel = figure.subplots()
     for row, label in enumerate(shown):
         look, points = looks[label], there.loc[there["label"] == label, column]
+        # Equal values lie side by side, not on top of each other.
+        equal = points.groupby(points)
+        aside = equal.cumcount() - (equal.transform("size") - 1) / 2
         panel.plot(
-            points, np.full(len(points), row), linestyle="none", marker=look.marker, markersize=6.5,
-            color=look.colour, alpha=0.75, markeredgecolor="white", markeredgewidth=0.6,
+            points, row + 0.17 * aside.clip(-2, 2), linestyle="none", color=look.colour, alpha=0.75,
+            marker=look.marker, markersize=6.5, markeredgecolor="white", markeredgewidth=0.6,
         )  # fmt: skip
         if len(points) > 1:
             panel.plot([means[label]] * 2, [row - 0.32, row + 0.32], color="black", linewidth=1.6)

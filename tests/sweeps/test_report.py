@@ -168,7 +168,7 @@ def test_tables_of_distances_give_the_means_of_their_pairs(typical: Run, index: 
     values = square.to_numpy()
     pairs = [(a, b) for a in range(len(ids)) for b in range(a)]
     same = [values[a, b] for a, b in pairs if labels[ids[a]] == labels[ids[b]]]
-    rows = [row for row in page.rows if row[0] == "same configuration, another seed"]
+    rows = [row for row in page.rows if row[0] == "same configuration, another trial"]
     assert [str(len(same)), f"{np.mean(same):.3f}"] in [row[1:3] for row in rows]
     within = [values[a, b] for a, b in pairs if labels[ids[a]] == labels[ids[b]] == "SET 5%"]
     assert f"{np.mean(within):.3f}" in [row[3] for row in page.rows if row[0] == "SET 5%"]
@@ -334,6 +334,43 @@ def test_damaged_distances_are_named_and_the_rest_is_shown(tmp_path: Path) -> No
     assert "matrix.parquet" in page.text
     assert "distances-other" in page.ids
     assert "distances-final" not in page.ids
+
+
+def test_of_very_many_groups_the_largest_are_shown(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "out")
+    for width in range(8, 17):
+        for seed in range(3 if width == 12 else 2):
+            config: dict[str, Any] = configuration("set", 0.5, seed)
+            config["model"]["hidden"] = [width]
+            add_trial(run, config, sizes=(6, width, 4), until=0)
+    add_distances(run, "final")
+    folder = build_report(run).parent
+    page = read(folder / "index.html")
+    assert "9 groups that cannot be compared" in page.text
+    assert "Shown are the 6 largest" in page.text
+    assert len(list(folder.glob("distances-final-group-*-heatmap.png"))) == 6
+    # A group has the number that load_distances knows it by.
+    (three,) = {
+        int(number)
+        for number in re.findall(r"All topologies in one plane, group (\d+)", page.text)
+        if len(load_distances(run.out, "final", group=int(number))) == 3
+    }
+    assert (folder / f"distances-final-group-{three}-embedding.png").exists()
+
+
+@pytest.mark.parametrize("kind", ["masks", "metrics"])
+def test_a_damaged_file_of_a_trial_is_named_and_the_rest_is_shown(
+    tmp_path: Path, kind: str
+) -> None:
+    run = typical_run(tmp_path / "out", seeds=1)
+    add_distances(run, "final")
+    path = next(path for path in (run.out / kind).rglob("*.parquet"))
+    path.write_bytes(path.read_bytes()[:50])
+    page = read(build_report(run))
+    assert "Not everything is here" in page.text
+    assert path.name in page.text
+    assert all(trial_id in page.text for trial_id in run.records())
+    assert "distances-final" in page.ids
 
 
 def test_distances_of_trials_that_the_run_does_not_have_are_named(tmp_path: Path) -> None:

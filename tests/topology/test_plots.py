@@ -221,6 +221,14 @@ def test_every_value_is_a_dot_in_the_row_of_its_configuration() -> None:
         assert mean == pytest.approx([mine.mean()] * 2)
 
 
+def test_equal_values_of_a_configuration_are_all_visible() -> None:
+    values = pd.DataFrame({"label": ["SET 5.0%"] * 3, "value": [1.0, 1.0, 2.0]})
+    points = dots(values, "value", SOME, "x").axes[0].lines[0].get_xydata()
+    assert len({tuple(point) for point in points}) == 3
+    assert points[2].tolist() == [2, 0]
+    assert abs(points[:, 1]).max() < 0.3  # still in their row
+
+
 def test_only_the_best_of_very_many_configurations_get_a_row_of_dots() -> None:
     many = looks(("SET",), tuple(k / 100 for k in range(1, ROWS_LIMIT + 20)), dense=False)
     values = pd.DataFrame({"label": list(many), "value": np.arange(float(len(many)))})
