@@ -62,12 +62,13 @@ def connect(address: str | None = None, cpus: int | None = None) -> Iterator[Clu
     elif ours:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     try:
-        resources = ray.cluster_resources()
+        resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        nodes = ray.nodes()  # type: ignore[no-untyped-call]
         yield Cluster(
             address=address,
             cpus=resources.get("CPU", 0.0),
             gpus=resources.get("GPU", 0.0),
-            nodes=sum(1 for node in ray.nodes() if node["Alive"]),
+            nodes=len([n for n in nodes if n["Alive"]]),
         )
     finally:
         if ours:

@@ -128,7 +128,8 @@ def trial_id(config: Mapping[str, Any]) -> str:
             for key, value in part.items()
             if key == "name" or key not in fields or value != _default(fields[key])
         }
-    identity["epochs"] = config["epochs"]
+    if config["epochs"] != Study.model_fields["epochs"].default:
+        identity["epochs"] = config["epochs"]
     identity["seeds"] = {stream: s for stream, s in config["seeds"].items() if s != 0}
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -100,7 +100,7 @@ def _trial_name(trial: Any) -> str:
 
 @dataclass(frozen=True)
 class _FinishedTrial:
-    """Enough of a trial for a scheduler to count its results."""
+    """Enough of a trial for ASHA to count its results."""
 
     trial_id: str
 
@@ -109,7 +109,7 @@ def make_scheduler(study: Study, run: Run, records: Mapping[str, TrialRecord]) -
     """The study's scheduler; ASHA starts with the results that OUT already holds."""
     settings = study.scheduler
     if settings.name == "fifo":
-        return FIFOScheduler()
+        return FIFOScheduler()  # type: ignore[no-untyped-call]
     scheduler = ASHAScheduler(
         time_attr="epoch",
         metric=settings.metric,
@@ -121,17 +121,18 @@ def make_scheduler(study: Study, run: Run, records: Mapping[str, TrialRecord]) -
         stop_last_trials=False,
     )  # fmt: skip
     done = [r.trial_id for r in records.values() if r.state in ("completed", "stopped")]
+    nobody: Any = None  # ASHA does not look at the controller
     if done:
         for trial_id, rows in run.metrics.load(done).groupby("trial_id"):
-            finished = _FinishedTrial(str(trial_id))
-            scheduler.on_trial_add(None, finished)
+            finished: Any = _FinishedTrial(str(trial_id))
+            scheduler.on_trial_add(nobody, finished)
             for row in rows.to_dict("records"):
                 if math.isfinite(row[settings.metric]):
-                    scheduler.on_trial_result(None, finished, row)
+                    scheduler.on_trial_result(nobody, finished, row)
     return scheduler
 
 
-class RecordKeeper(tune.Callback):  # type: ignore[misc]
+class RecordKeeper(tune.Callback):
     """Keeps each trial's record in OUT as Tune's events come in; the only writer of records."""
 
     def __init__(

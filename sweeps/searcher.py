@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 from ray.tune.search import Searcher
 
 from storage.errors import InputError
@@ -15,7 +16,7 @@ from sweeps.study import Study
 from sweeps.task import make_task, pending_record
 
 
-class StudySearcher(Searcher):  # type: ignore[misc]
+class StudySearcher(Searcher):
     """Asks Ray Tune's OptunaSearch for points of the space and hands out resolved trials.
 
     A point whose trial has a result gets that result at once; one whose trial is running gets it
@@ -29,22 +30,26 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         self._run = run
         self._records = records
         self._space = IndexedSpace(study.grids()[0])
-        self._optuna = _optuna_search(study, self._space)
         self._numbers = itertools.count()
         self._running: dict[str, PlannedTrial] = {}  # by Tune's id
         self._asked: dict[str, list[str]] = {}  # trial_id -> Optuna's ids that wait for its result
         self._unfinished: list[PlannedTrial] = []
-        self._samples = 0
-        for record in list(records.values()):
-            self._recall(record)
+        mine = self._recalled()
+        self._samples = len(mine)
+        self._optuna = _optuna_search(study, self._space, already=len(mine))
+        for parameters, trial, record in mine:
+            if record.state in ("completed", "stopped"):
+                self._optuna.add_evaluated_point(parameters, record.metrics[self.metric])
+            elif record.state != "failed":
+                self._unfinished.append(trial)
 
     @property
     def left(self) -> int:
         """Samples still to come, unfinished trials included."""
         return max(0, self._study.search.num_samples - self._samples) + len(self._unfinished)
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """A trial for Tune to run, or FINISHED."""
+    def suggest(self, trial_id: str) -> Any:
+        """A trial for Tune to run, as the configuration of its actor, or FINISHED."""
         trial = self._unfinished.pop() if self._unfinished else self._next_new()
         if trial is None:
             return str(Searcher.FINISHED)
@@ -88,20 +93,18 @@ class StudySearcher(Searcher):  # type: ignore[misc]
                 )
         return None
 
-    def _recall(self, record: TrialRecord) -> None:
-        """Count a trial of an earlier run of this search; others in OUT are none of ours."""
-        try:
-            parameters = self._space.parameters(record.config)
-            trial = resolve(self._study, self._space.point(parameters))
-        except (InputError, KeyError, ValueError):
-            return
-        if trial.trial_id != record.trial_id:
-            return
-        self._samples += 1
-        if record.state in ("completed", "stopped"):
-            self._optuna.add_evaluated_point(parameters, record.metrics[self.metric])
-        elif record.state != "failed":
-            self._unfinished.append(trial)
+    def _recalled(self) -> list[tuple[dict[str, Any], PlannedTrial, TrialRecord]]:
+        """The trials in OUT that this search would have suggested; others are none of ours."""
+        mine = []
+        for record in self._records.values():
+            try:
+                parameters = self._space.parameters(record.config)
+                trial = resolve(self._study, self._space.point(parameters))
+            except (InputError, KeyError, ValueError):
+                continue
+            if trial.trial_id == record.trial_id:
+                mine.append((parameters, trial, record))
+        return mine
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its searcher into OUT/tune; nothing ever reads it back.
@@ -174,7 +177,9 @@ def _value_at(config: Mapping[str, Any], key: str) -> Any:
     return config.get(section, {}).get(name) if name else config[section]
 
 
-def _optuna_search(study: Study, space: IndexedSpace) -> Any:
+def _optuna_search(study: Study, space: IndexedSpace, already: int) -> Any:
+    """Ray Tune's Optuna; with `already` trials known, another stream of the seed's, since the
+    first one would begin by suggesting what they are."""
     try:
         import optuna
         from ray.tune.search.optuna import OptunaSearch
@@ -184,6 +189,7 @@ def _optuna_search(study: Study, space: IndexedSpace) -> Any:
         ) from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     search = study.search
+    seed = int(np.random.SeedSequence([search.seed, already]).generate_state(1)[0])
     return OptunaSearch(
-        space=space.distributions(), metric=search.metric, mode=search.mode, seed=search.seed
+        space=space.distributions(), metric=search.metric, mode=search.mode, seed=seed
     )

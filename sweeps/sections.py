@@ -7,13 +7,14 @@ All entries of one registry share one namespace: a study may set `method.density
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from storage.errors import InputError
 from sweeps.training.data import DATASETS
 from sweeps.training.methods import METHODS
 from sweeps.training.models import MODELS
 from sweeps.training.optimizers import OPTIMIZERS
+from sweeps.training.settings import Settings
 from sweeps.validation import nearest, one_line, refuse_unknown, validated
 
 SECTIONS: dict[str, Mapping[str, Any]] = {
@@ -24,9 +25,9 @@ SECTIONS: dict[str, Mapping[str, Any]] = {
 }
 
 
-def settings_of(section: str, name: str) -> type[BaseModel]:
+def settings_of(section: str, name: str) -> type[Settings]:
     """The settings that the entry `name` of a section's registry takes."""
-    settings: type[BaseModel] = SECTIONS[section][name].Settings
+    settings: type[Settings] = SECTIONS[section][name].Settings
     return settings
 
 
@@ -42,7 +43,7 @@ TRIAL_KEYS = frozenset(
 """The dotted keys that a space may vary: those that decide a trial's result."""
 
 
-def check_section(section: str, values: Mapping[str, Any]) -> BaseModel:
+def check_section(section: str, values: Mapping[str, Any]) -> Settings:
     """The settings of one section; unused but known fields are checked, then left out.
 
     Raises:
@@ -71,7 +72,9 @@ def _check_unused(section: str, field: str, value: Any) -> None:
         info = settings_of(section, name).model_fields.get(field)
         if info is None:
             continue
-        annotated = Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
+        annotated: Any = info.annotation
+        if info.metadata:
+            annotated = Annotated[info.annotation, *info.metadata]
         try:
             TypeAdapter(annotated).validate_python(value)
         except ValidationError as error:

@@ -41,10 +41,10 @@ class Search(_Part):
     """
 
     algorithm: Literal["grid", "random", "optuna"] = "grid"
-    num_samples: int = Field(1, ge=1)
+    num_samples: int = Field(default=1, ge=1)
     metric: JUDGED_BY = "validation_accuracy"
     mode: Literal["max", "min"] = "max"
-    seed: int = Field(0, ge=0, lt=2**32)
+    seed: int = Field(default=0, ge=0, lt=2**32)
 
 
 class Scheduler(_Part):
@@ -59,24 +59,24 @@ class Scheduler(_Part):
     name: Literal["fifo", "asha"] = "fifo"
     metric: JUDGED_BY = "validation_accuracy"
     mode: Literal["max", "min"] = "max"
-    grace_period: int = Field(1, ge=1, description="epochs that every trial gets")
-    reduction_factor: int = Field(4, ge=2, description="one in so many goes on at each rung")
+    grace_period: int = Field(default=1, ge=1, description="epochs that every trial gets")
+    reduction_factor: int = Field(default=4, ge=2, description="one in so many goes on")
 
 
 class Resources(_Part):
     """What one trial takes."""
 
-    cpu: float = Field(1, gt=0)
-    gpu: float = Field(0, ge=0, description="fractions share a device among trials")
-    threads: int = Field(1, ge=1, description="torch threads of a trial")
-    max_failures: int = Field(3, ge=0, description="restarts of a trial whose process died")
+    cpu: float = Field(default=1, gt=0)
+    gpu: float = Field(default=0, ge=0, description="fractions share a device among trials")
+    threads: int = Field(default=1, ge=1, description="torch threads of a trial")
+    max_failures: int = Field(default=3, ge=0, description="restarts of a trial whose process died")
 
 
 class Tracking(_Part):
     """Where MLflow keeps the run; null: MLFLOW_TRACKING_URI, else sqlite beside the runs."""
 
     uri: str | None = None
-    experiment: str | None = Field(None, description="null: the study's name")
+    experiment: str | None = Field(default=None, description="null: the study's name")
 
     @field_validator("uri")
     @classmethod
@@ -93,15 +93,19 @@ class Study(_Part):
     """A study: a base trial configuration, a search space, and what to do with the results."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
-    description: str = Field("", description="a sentence for `toposweep studies` and the report")
+    description: str = Field(default="", description="one sentence, for `toposweep studies`")
     data: dict[str, Any]
     model: dict[str, Any]
     method: dict[str, Any]
     optimizer: dict[str, Any] = Field(default_factory=lambda: {"name": "sgd"})
-    epochs: int = Field(20, ge=1)
-    snapshot_every: str = Field("5ep", description="`5ep` epochs or `100it` optimiser steps")
-    checkpoint_every: str = Field("1ep", description="`1ep` epochs or `100it` optimiser steps")
-    seed: int = Field(0, ge=0, lt=2**32)
+    epochs: int = Field(default=20, ge=1)
+    snapshot_every: str = Field(
+        default="5ep", description="`5ep` epochs or `100it` optimiser steps"
+    )
+    checkpoint_every: str = Field(
+        default="1ep", description="`1ep` epochs or `100it` optimiser steps"
+    )
+    seed: int = Field(default=0, ge=0, lt=2**32)
     seeds: Seeds = Seeds()
     space: dict[str, Any] | list[dict[str, Any]] | None = None
     search: Search = Search()
@@ -167,7 +171,7 @@ class _UniqueKeys(yaml.SafeLoader):
 def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
-        key = loader.construct_object(key_node)  # type: ignore[no-untyped-call]
+        key = loader.construct_object(key_node)
         if not isinstance(key, str | int | float):
             raise InputError(f"line {key_node.start_mark.line + 1}: a key must be a plain name")
         if key in seen:

@@ -23,7 +23,7 @@ def print_status(out: Path, console: Console) -> None:
     """Trials by state, failures with reasons, snapshots, distances."""
     run = Run.open(out)
     records = run.records()
-    states = Counter(record.state for record in records.values())
+    states = Counter[str](record.state for record in records.values())
     console.print(f"{run.study} in {run.out}", highlight=False)
     counted = ", ".join(f"{states[state]} {state}" for state in STATES if states[state])
     console.print(f"  trials     {len(records)}: {counted or 'none'}", highlight=False)
@@ -43,7 +43,7 @@ def print_outcome(outcome: "Outcome", console: Console) -> None:
     """Where each result is, and the commands that open them."""
     run = outcome.run
     records = run.records()
-    states = Counter(record.state for record in records.values())
+    states = Counter[str](record.state for record in records.values())
     console.print()
     console.print(accuracy_table(run))
     counted = ", ".join(f"{states[state]} {state}" for state in STATES if states[state])

@@ -162,6 +162,8 @@ class Trial:
         restored: dict[str, Any] = {}
 
         def first_step(claims: Sequence[Claim]) -> int:
+            if self._run.record(self.task.trial_id).state in ("completed", "stopped"):
+                raise FencedError("the trial has ended already")
             for checkpoint in list_checkpoints(self._folder, claims):
                 try:
                     payload = checkpoint.read()
@@ -254,18 +256,19 @@ def run_trial(task: TrialTask) -> dict[str, Any]:
     return result
 
 
-class TuneTrial(tune.Trainable):  # type: ignore[misc]
+class TuneTrial(tune.Trainable):
     """What Ray Tune drives. An error of the trial is a result (`failure`), never an exception:
     Tune restarts what dies, and a trial that raised would only raise again."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Begin a trial in a fresh process."""
+        """Take note of the trial; it begins with the first step.
+
+        Tune may start a process for a trial and then give the trial to another one that has
+        become free: a claim made here would fence the attempt that really runs.
+        """
+        self._task = TrialTask(**config["task"])
         self._trial: Trial | None = None
         self._failure: dict[str, Any] | None = None
-        try:
-            self._trial = Trial(TrialTask(**config["task"]))
-        except Exception as error:
-            self._failure = _failure(error)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin another trial in this process; nothing of the last one is kept."""
@@ -275,15 +278,15 @@ class TuneTrial(tune.Trainable):  # type: ignore[misc]
 
     def step(self) -> dict[str, Any]:
         """One epoch."""
-        if self._trial is not None and self._failure is None:
-            try:
-                result = self._trial.step()
-            except Exception as error:
-                self._failure = _failure(error)
+        try:
+            if self._trial is None:
+                self._trial = Trial(self._task)
+            return self._tell(self._trial.step())
+        except Exception as error:
+            self._failure = _failure(error)
+            if self._trial is not None:
                 self._trial.log_failure(self._failure["reason"], self._failure["traceback"])
-            else:
-                return self._tell(result)
-        return {"done": True, "failed": True, "failure": self._failure, **_WORST}
+            return {"done": True, "failed": True, "failure": self._failure, **_WORST}
 
     def _tell(self, result: dict[str, Any]) -> dict[str, Any]:
         """What Tune and the driver look at: the judged metrics, and the row for the record."""

@@ -48,6 +48,8 @@ def one_line(error: ValidationError, where: str = "", model: type[BaseModel] | N
     if finding["type"] == "missing":
         return f"{key}: is missing"
     why = finding["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if not finding["loc"] and isinstance(finding["input"], Mapping):
+        return f"{key}: {why}"  # about several keys together, which the message names
     return f"{key}: {_shown(finding['input'])} is not allowed: {why}"
 
 

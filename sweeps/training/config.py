@@ -14,9 +14,10 @@ from sweeps.training.data import DATASETS, Dataset
 from sweeps.training.methods import METHODS
 from sweeps.training.models import MODELS, Layer
 from sweeps.training.optimizers import OPTIMIZERS
-from sweeps.training.settings import Settings, check_settings, parse_settings
+from sweeps.training.settings import Settings, parse_settings
 from sweeps.training.split import Split, split_samples
 from sweeps.training.streams import Streams
+from sweeps.validation import validated
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
@@ -75,8 +76,8 @@ def parse_config(config: Mapping[str, Any]) -> TrialConfig:
     model_class, model = parse_settings("model", config["model"], MODELS)
     method_class, method = parse_settings("method", config["method"], METHODS)
     optimizer_class, optimizer = parse_settings("optimizer", config["optimizer"], OPTIMIZERS)
-    rest: _Rest = check_settings("", {"epochs": config["epochs"]}, _Rest)
-    seeds: Seeds = check_settings("seeds", config.get("seeds", {}), Seeds)
+    rest = validated(_Rest, {"epochs": config["epochs"]})
+    seeds = validated(Seeds, config.get("seeds", {}), "seeds")
     return TrialConfig(
         data=data_settings,
         checksum=checksum,

@@ -25,6 +25,7 @@ from sweeps.training.config import canonical_json, parse_config, split_of
 from sweeps.training.connections import Connections
 from sweeps.training.data import load_dataset
 from sweeps.training.masking import BoolArray, LayerState
+from sweeps.training.models import Role
 from sweeps.training.parameters import FlatParameters
 from sweeps.training.streams import Purpose
 from sweeps.training.sums import EpochSums
@@ -113,7 +114,7 @@ class Training:
     def finished(self) -> bool:
         return self.step >= self.total_steps
 
-    def masks(self) -> list[tuple[str, BoolArray, str, int]]:
+    def masks(self) -> list[tuple[str, BoolArray, Role, int]]:
         """(name, mask (n_out, n_in), role, in_group) of every layer, first to last; copies."""
         return [
             (layer.name, self.connections.masks[layer.name].copy(), layer.role, layer.in_group)

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from sweeps.training.settings import Settings
 from sweeps.training.streams import Purpose, Streams
 
+Role = Literal["hidden", "output"]
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -26,7 +28,7 @@ class Layer:
 
     name: str
     shape: tuple[int, int]
-    role: Literal["hidden", "output"]
+    role: Role
     in_group: int = 1
 
 

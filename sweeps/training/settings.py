@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from storage.errors import InputError
+from sweeps.validation import nearest, validated
 
 
 class Settings(BaseModel):
@@ -42,33 +42,6 @@ def parse_settings(key: str, values: object, registry: Mapping[str, Any]) -> tup
         raise InputError(f"{key}: {values!r} is not allowed: a mapping with a name is needed")
     name = values.get("name")
     if not isinstance(name, str) or name not in registry:
-        raise InputError(f"{key}.name: {name!r} is not allowed{_nearest(str(name), registry)}")
+        raise InputError(f"{key}.name: {name!r} is not allowed{nearest(str(name), registry)}")
     chosen = registry[name]
-    return chosen, check_settings(key, values, chosen.Settings)
-
-
-def check_settings(key: str, values: Mapping[str, Any], model: type[BaseModel]) -> Any:
-    """``values`` as ``model``; raises InputError with the first thing that is wrong."""
-    try:
-        return model.model_validate(dict(values))
-    except ValidationError as error:
-        raise InputError(_first_error(key, error, model)) from None
-
-
-def _first_error(key: str, error: ValidationError, model: type[BaseModel]) -> str:
-    first = error.errors(include_url=False)[0]
-    where = ".".join([key, *(str(part) for part in first["loc"])]).strip(".")
-    if first["type"] == "extra_forbidden":
-        return f"{where}: unknown key{_nearest(str(first['loc'][-1]), model.model_fields)}"
-    if first["type"] == "missing":
-        return f"{where}: is missing"
-    why = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    if not first["loc"]:
-        return f"{where}: {why}"
-    return f"{where}: {first['input']!r} is not allowed: {why}"
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    names = sorted(known)
-    close = difflib.get_close_matches(word, names, n=1)
-    return f" (did you mean {close[0]}?)" if close else f" (known: {', '.join(names)})"
+    return chosen, validated(chosen.Settings, values, key)
