@@ -17,7 +17,7 @@ from storage.errors import InputError
 from storage.filesystem import local_folder, write_atomic
 from storage.lock import RunLock
 from storage.runs import Run
-from storage.tracking import SyncResult, Tracker, check_uri, resolve_uri, sync
+from storage.tracking import SyncResult, Tracker, check_uri, redacted, resolve_uri, sync
 from sweeps.plan import PlannedTrial, plan_trials
 from sweeps.progress import Progress
 from sweeps.report import build_report
@@ -90,7 +90,7 @@ def run_job(
 
     with RunLock(folder, purpose="run") as lock:
         run = open_run(study, folder, trials, retry_failed)
-        outcome = Outcome(run, tracking_uri=uri)
+        outcome = Outcome(run, tracking_uri=redacted(uri))
         todo = [t for t in trials if run.record(t.trial_id).state not in ("completed", "stopped",
                                                                          "failed")]  # fmt: skip
         with _connected(study, todo, address, progress):
@@ -266,6 +266,10 @@ def _compact(run: Run, lock: RunLock, outcome: Outcome) -> None:
 
 
 def _sync(run: Run, uri: str, study: Study, outcome: Outcome) -> None:
-    result = sync(run, uri, study.tracking.experiment)
+    try:
+        result = sync(run, uri, study.tracking.experiment)
+    except InputError as error:  # something in OUT is damaged
+        outcome.problems.append(f"mlflow: {error}")
+        return
     if result.warning:
         outcome.warnings.append(f"{result.warning}; later: toposweep sync {run.out}")
