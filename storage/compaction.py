@@ -228,16 +228,18 @@ class _Compactor:
     def _tables(self, chunks: Sequence[Chunk]) -> Iterator[pa.Table]:
         counted = zip(chunks, count_rows(self.table.out, chunks), strict=True)
         tables: list[pa.Table] = []
+        size = 0
         for chunk, counts in sorted(counted, key=_first_step):
             loaded = self._load(chunk, counts) if counts.any() else None
             if loaded is None:
                 continue
-            if tables and sum(t.nbytes for t in tables) + loaded.nbytes > ROW_GROUP_BYTES:
-                yield pa.concat_tables(tables, promote_options="default")
-                tables = []
+            if tables and size + loaded.nbytes > ROW_GROUP_BYTES:
+                yield _joined(tables)
+                tables, size = [], 0
             tables.append(loaded)
+            size += loaded.nbytes
         if tables:
-            yield pa.concat_tables(tables, promote_options="default")
+            yield _joined(tables)
 
     def _load(self, chunk: Chunk, counts: NDArray[np.bool_]) -> pa.Table | None:
         try:
@@ -280,3 +282,10 @@ class _Compactor:
 
 def _first_step(counted: tuple[Chunk, NDArray[np.bool_]]) -> int:
     return int(counted[0].steps.min(initial=0))
+
+
+def _joined(tables: Sequence[pa.Table]) -> pa.Table:
+    """One table, by step; rows of one step stay in their order."""
+    table = pa.concat_tables(tables, promote_options="default")
+    steps = table.column("step").to_numpy()
+    return table if (np.diff(steps) >= 0).all() else table.take(np.argsort(steps, kind="stable"))

@@ -105,7 +105,8 @@ def _create_without_links(path: Path, data: bytes) -> bool:
 
 def _write_temporary(path: Path, data: bytes | Callable[[BinaryIO], object]) -> Path:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
-    with _open_new(temporary) as file:
+    file, made = _open_new(temporary)
+    with file:
         try:
             if callable(data):
                 data(file)
@@ -113,29 +114,32 @@ def _write_temporary(path: Path, data: bytes | Callable[[BinaryIO], object]) -> 
                 file.write(data)
             file.flush()
             os.fsync(file.fileno())
+            for folder in made:  # a new folder is an entry of its parent, which needs its own fsync
+                _fsync_folder(folder.parent)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
     return temporary
 
 
-def _open_new(path: Path) -> BinaryIO:
+def _open_new(path: Path) -> tuple[BinaryIO, list[Path]]:
+    """A new file, open for writing, and the folders made for it."""
     # Compaction removes folders that it has emptied, perhaps between our mkdir and our open.
     for _ in range(100):
-        _make_folder(path.parent)
+        made = _make_folder(path.parent)
         with suppress(FileNotFoundError):
-            return path.open("xb")
+            return path.open("xb"), made
     raise FileNotFoundError(errno.ENOENT, "its folder keeps disappearing", str(path))
 
 
-def _make_folder(folder: Path) -> None:
-    """mkdir -p, durably: a new folder is an entry of its parent, which needs its own fsync."""
+def _make_folder(folder: Path) -> list[Path]:
+    """mkdir -p; the folders that it has made."""
     if folder.is_dir():
-        return
-    _make_folder(folder.parent)
+        return []
+    made = _make_folder(folder.parent)
     with suppress(FileExistsError):
         folder.mkdir()
-    _fsync_folder(folder.parent)
+    return [*made, folder]
 
 
 def _fsync_folder(folder: Path) -> None:

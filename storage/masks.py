@@ -92,6 +92,7 @@ class MaskStore:
 
         Raises:
             InputError: an argument is not allowed, or other masks are committed under this key.
+            CorruptFile: what is committed under this key cannot be read.
         """
         rows = _rows(check_trial_id(trial_id), study, step, epoch, attempt, layers)
         path = self._table.staged_path(trial_id, step, attempt)
@@ -102,10 +103,10 @@ class MaskStore:
         return path
 
     def _is_committed(self, file: StagedFile, rows: list[dict[str, Any]]) -> bool:
-        """Whether a file holds these very masks; a corrupt one does not and may be replaced."""
+        """Whether a file that exists holds these very masks."""
         try:
             stored = self._table.read_staged(file, None).to_pylist()
-        except (CorruptFile, FileNotFoundError):
+        except FileNotFoundError:  # compacted meanwhile: readers know the key again
             return False
         same = ("layer", "n_out", "n_in", "crc32")
         if [[row[c] for c in same] for row in stored] != [[row[c] for c in same] for row in rows]:

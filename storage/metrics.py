@@ -38,7 +38,7 @@ class MetricStore:
     ) -> Path | None:
         """Commit some epochs' metrics: they survive a crash of the machine once this returns.
 
-        Rows of steps that this attempt has committed already under the same last step are left out.
+        Rows that this attempt has committed already may be given again: each is there once.
 
         Args:
             trial_id: 12 hex digits.
@@ -52,6 +52,7 @@ class MetricStore:
 
         Raises:
             InputError: a row is not as above.
+            CorruptFile: a committed file that would hold such rows cannot be read.
         """
         check_trial_id(trial_id)
         if not rows:
@@ -61,13 +62,14 @@ class MetricStore:
         if len(set(steps)) < len(steps):
             raise InputError(f"metrics of trial {trial_id}: two rows have the same step: {steps}")
 
-        copy = 1
-        while (path := self._table.staged_path(trial_id, steps[-1], attempt, copy)).exists():
+        path = self._table.staged_path(trial_id, steps[-1], attempt)
+        while path.exists():
             committed = self._committed_steps(StagedFile(path, trial_id, steps[-1], attempt))
             checked = [row for row in checked if row["step"] not in committed]
             if not checked:
-                return path
-            copy += 1
+                return None
+            steps = [row["step"] for row in checked]
+            path = self._table.staged_path(trial_id, steps[-1], attempt)
         names = dict.fromkeys(name for row in checked for name in row if name not in _KEY_NAMES)
         fixed = {"study": study, "trial_id": trial_id, "attempt": attempt}
         table = pa.Table.from_pylist(
@@ -79,7 +81,7 @@ class MetricStore:
     def _committed_steps(self, file: StagedFile) -> set[int]:
         try:
             return set(self._table.read_staged(file, None).column("step").to_pylist())
-        except (CorruptFile, FileNotFoundError):
+        except FileNotFoundError:  # compacted meanwhile: readers know its rows again by their keys
             return set()
 
     def load(

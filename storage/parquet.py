@@ -16,6 +16,9 @@ import pyarrow.parquet as pq
 from storage.errors import CorruptFile
 
 ZSTD_LEVEL = 3
+# Level 15 takes 10% off the lists of the published masks (0.6% density) for half a millisecond
+# a mask, at 5% density 15% for four; above it there is nothing to gain. Bits gain next to nothing.
+PACKED_LISTS_LEVEL = 15
 
 
 class Sink(Protocol):
@@ -29,7 +32,11 @@ class Sink(Protocol):
 
 
 def open_writer(
-    file: BinaryIO | Sink, schema: pa.Schema, plain_columns: Sequence[str] = ()
+    file: BinaryIO | Sink,
+    schema: pa.Schema,
+    plain_columns: Sequence[str] = (),
+    *,
+    pack_lists: bool = False,
 ) -> pq.ParquetWriter:
     """A writer as all our tables use it.
 
@@ -38,17 +45,21 @@ def open_writer(
         schema: the columns; their metadata goes to the file.
         plain_columns: columns whose values hardly repeat: no dictionary, no statistics. A list of
             int32 has its bytes split into four streams, which zstd packs 15 to 30% tighter.
+        pack_lists: whether to spend time on packing these lists, for files that stay.
     """
     repeating = [name for name in schema.names if name not in plain_columns]
     lists = [name for name in plain_columns if pa.types.is_list(schema.field(name).type)]
+    elements = [f"{name}.list.element" for name in lists]
+    levels = dict.fromkeys((name for name in schema.names if name not in lists), ZSTD_LEVEL)
+    levels |= dict.fromkeys(elements, PACKED_LISTS_LEVEL if pack_lists else ZSTD_LEVEL)
     writer = pq.ParquetWriter(
         file,
         schema,
         compression="zstd",
-        compression_level=ZSTD_LEVEL,
+        compression_level=levels,
         use_dictionary=repeating,
         write_statistics=repeating,
-        column_encoding={f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in lists},
+        column_encoding=dict.fromkeys(elements, "BYTE_STREAM_SPLIT"),
         write_page_checksum=True,
         store_schema=False,  # a copy of the columns for Arrow alone, in each of many small files
     )

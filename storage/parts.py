@@ -16,7 +16,7 @@ from storage.parquet import open_writer, reading
 # A part ends when it has reached this many bytes or row groups. The latter bound the footer, which
 # every reader of a single mask must parse.
 PART_BYTES = 128 * 2**20
-PART_ROW_GROUPS = 512
+PART_ROW_GROUPS = 256
 # A part smaller than this share of both is put together with others.
 _SMALL_SHARE = 0.25
 
@@ -107,7 +107,7 @@ def _write_part(
     def write(file: BinaryIO) -> None:
         nonlocal pending, checksum, size
         counted = _Checksummed(file)
-        with open_writer(counted, schema, plain_columns) as writer:
+        with open_writer(counted, schema, plain_columns, pack_lists=True) as writer:
             while pending and counted.bytes < PART_BYTES and len(written) < PART_ROW_GROUPS:
                 trial_id, table = pending
                 writer.write_table(_aligned(table, schema), row_group_size=table.num_rows)

@@ -133,7 +133,7 @@ def merged_order(rows: Iterable[Iterable[str]]) -> list[str]:
         ['method_name', 'method_density', 'seed']
     """
     order: list[str] = []
-    for names in rows:
+    for names in dict.fromkeys(tuple(row) for row in rows):  # few differ
         place = 0
         for name in names:
             if name in order:

@@ -29,7 +29,7 @@ from storage.rows import Chunk, chunk_of_table, count_rows
 from storage.schema import KEY_COLUMNS, check_schema
 from storage.trial_ids import check_trial_id, is_trial_id
 
-STAGED_NAME = re.compile(r"(\d{8,18})-a(\d{1,5})(?:-\d+)?\.parquet")
+STAGED_NAME = re.compile(r"(\d{8,18})-a(\d{1,5})\.parquet", re.ASCII)
 
 T = TypeVar("T")
 
@@ -91,11 +91,9 @@ class StagedTable:
 
     # Writing
 
-    def staged_path(self, trial_id: str, step: int, attempt: int, copy: int = 1) -> Path:
-        """Where an append goes; `copy` tells appends with the same last step apart."""
-        suffix = "" if copy == 1 else f"-{copy}"
-        name = f"{step:08d}-a{attempt}{suffix}.parquet"
-        return self.staging / check_trial_id(trial_id) / name
+    def staged_path(self, trial_id: str, step: int, attempt: int) -> Path:
+        """Where an append goes whose last step this is."""
+        return self.staging / check_trial_id(trial_id) / f"{step:08d}-a{attempt}.parquet"
 
     def commit(self, path: Path, table: pa.Table) -> None:
         """Write one staged file; durable when this returns."""
@@ -258,7 +256,7 @@ class StagedTable:
         """
         with open_parquet(file.path) as source:
             self._check_schema(file.path, source.schema_arrow)
-            table = source.read(columns=columns)
+            table = source.read(columns=columns, use_threads=False)  # too small to share
         trial_ids = table.column("trial_id").unique().to_pylist()
         attempts = table.column("attempt").unique().to_pylist()
         steps = table.column("step").unique().to_pylist()
