@@ -44,7 +44,7 @@ _tracking = click.option(
     "--tracking-uri", metavar="URI",
     help="MLflow. Default: the study's, MLFLOW_TRACKING_URI, or sqlite beside the run.",
 )  # fmt: skip
-_folder = click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+_folder = click.argument("out")
 
 
 @cli.command()
@@ -77,8 +77,7 @@ def run(
 
         print_plan(checked, _out)
         return
-    folder = Path(out) if out is not None else Path("runs") / checked.name
-    _run_job(checked, folder, address, tracking_uri, retry_failed)
+    _run_job(checked, out or f"runs/{checked.name}", address, tracking_uri, retry_failed)
 
 
 @cli.command()
@@ -86,7 +85,7 @@ def run(
 @click.option("--retry-failed", is_flag=True, help="Train again what failed before.")
 @_address
 @_tracking
-def resume(out: Path, retry_failed: bool, address: str | None, tracking_uri: str | None) -> None:
+def resume(out: str, retry_failed: bool, address: str | None, tracking_uri: str | None) -> None:
     """Go on with the run in OUT after whatever stopped it; finished trials do not run again."""
     from storage.runs import Run
     from sweeps.study import load_study
@@ -96,16 +95,16 @@ def resume(out: Path, retry_failed: bool, address: str | None, tracking_uri: str
 
 
 def _run_job(
-    study: Any, folder: Path, address: str | None, tracking_uri: str | None, retry_failed: bool
+    study: Any, out: str, address: str | None, tracking_uri: str | None, retry_failed: bool
 ) -> None:
     from sweeps.job import run_job
     from sweeps.progress import ConsoleProgress
     from sweeps.summary import print_outcome
 
-    with _resumable(folder):
+    with _resumable(out):
         outcome = run_job(
             study,
-            folder,
+            out,
             address=address,
             tracking_uri=tracking_uri,
             retry_failed=retry_failed,
@@ -121,7 +120,7 @@ def _run_job(
 
 
 @contextmanager
-def _resumable(folder: Path) -> Iterator[None]:
+def _resumable(out: str) -> Iterator[None]:
     """Ctrl-C and SIGTERM leave what is committed, and say how to go on."""
 
     def terminate(signum: int, frame: Any) -> None:
@@ -131,8 +130,8 @@ def _resumable(folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        begun = (folder / "run.json").exists()
-        how = f"go on with: toposweep resume {folder}" if begun else "nothing had begun"
+        begun = (Path(out) / "run.json").exists()
+        how = f"go on with: toposweep resume {out}" if begun else "nothing had begun"
         raise _Interrupted(f"interrupted; {how}") from None
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -140,7 +139,7 @@ def _resumable(folder: Path) -> Iterator[None]:
 
 @cli.command()
 @_folder
-def status(out: Path) -> None:
+def status(out: str) -> None:
     """Trials by state, failures with reasons, snapshots, distances; from any machine."""
     from sweeps.summary import print_status
 
@@ -160,7 +159,7 @@ def status(out: Path) -> None:
 @click.option("--include-dense", is_flag=True, default=None,
               help="Also networks that are dense everywhere.")  # fmt: skip
 @_address
-def distances(out: Path, name: str | None, address: str | None, **options: Any) -> None:
+def distances(out: str, name: str | None, address: str | None, **options: Any) -> None:
     """Compute distance matrices over the snapshots in OUT; tiles that are there already stay."""
     from sweeps.job import distances_job
     from sweeps.progress import ConsoleProgress
@@ -170,12 +169,12 @@ def distances(out: Path, name: str | None, address: str | None, **options: Any) 
     with _resumable(out):
         done = distances_job(out, name, given, address=address, progress=ConsoleProgress(_out))
     for result in done:
-        print_distances(out, result, _out)
+        print_distances(result, _out)
 
 
 @cli.command()
 @_folder
-def report(out: Path) -> None:
+def report(out: str) -> None:
     """Write OUT/report/index.html anew from what OUT holds."""
     from storage.runs import Run
     from sweeps.report import build_report
@@ -186,7 +185,7 @@ def report(out: Path) -> None:
 @cli.command()
 @_folder
 @_tracking
-def sync(out: Path, tracking_uri: str | None) -> None:
+def sync(out: str, tracking_uri: str | None) -> None:
     """Bring MLflow up to what OUT holds; twice adds nothing."""
     from sweeps.job import sync_job
 
@@ -203,7 +202,7 @@ def sync(out: Path, tracking_uri: str | None) -> None:
 
 @cli.command()
 @_folder
-def verify(out: Path) -> None:
+def verify(out: str) -> None:
     """Check every mask, metric and tile file in OUT against its checksums, counts and schema."""
     from storage.distances import verify_distances
     from storage.runs import Run

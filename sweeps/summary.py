@@ -1,7 +1,6 @@
 """What the command line prints about a run."""
 
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 STATES = ("completed", "stopped", "running", "pending", "failed")
 
 
-def print_status(out: Path, console: Console) -> None:
+def print_status(out: str, console: Console) -> None:
     """Trials by state, failures with reasons, snapshots, distances."""
     run = Run.open(out)
     records = run.records()
@@ -87,7 +86,7 @@ def accuracy_table(run: Run) -> Table:
     return table
 
 
-def print_distances(out: Path, result: "DistanceResult", console: Console) -> None:
+def print_distances(result: "DistanceResult", console: Console) -> None:
     """One line for a finished matrix."""
     console.print(
         f"{result.name}: {result.n_snapshots} snapshots, {result.n_pairs} pairs "

@@ -106,11 +106,12 @@ def test_a_failed_trial_gives_code_1_and_its_reason(cli: Cli, study: Path, tmp_p
     ("words", "part"),
     [
         (["run", "nothing-of-the-kind"], "quickstart"),
-        (["run", "quickstart", "--set", "method.densty=1"], "method.density"),
+        (["run", "quickstart", "--set", "method.densty=1"], "did you mean density?"),
         (["run", "quickstart", "--tracking-uri", "ftp://x"], "ftp"),
         (["run", "quickstart", "--set", "resources.gpu=64"], "resources.gpu"),
         (["run", "quickstart", "--out", "s3://bucket/x"], "s3://bucket/x"),
         (["resume", "nowhere"], "run.json"),
+        (["status", "s3://bucket/x"], "s3://bucket/x"),
         (["status", "nowhere"], "run.json"),
         (["report", "nowhere"], "run.json"),
         (["sync", "nowhere"], "run.json"),
