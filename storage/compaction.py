@@ -120,8 +120,7 @@ class _Compactor:
         unknown = set()
         for trial_id in trial_ids:
             try:
-                if len(list_attempts(self.table.out, trial_id)) > 1:
-                    read_claims(self.table.out, trial_id)
+                read_claims(self.table.out, trial_id)
             except CorruptFile as problem:
                 self._report(problem)
                 unknown.add(trial_id)
@@ -248,7 +247,10 @@ class _Compactor:
             if chunk.path.parent == self.table.compact_folder:
                 raise  # it was whole a moment ago: publish nothing
             self._report(problem)
-            return None
+        except FileNotFoundError:
+            if chunk.path.parent == self.table.compact_folder:
+                raise
+        return None
 
     def _staged_chunks(self, files: Sequence[StagedFile]) -> list[Chunk]:
         chunks = []
@@ -257,6 +259,8 @@ class _Compactor:
                 chunks.append(self.table.staged_chunk(file, None, check=True))
             except CorruptFile as problem:
                 self._report(problem)
+            except FileNotFoundError:  # taken away by somebody: it will not be deleted by us
+                continue
         return chunks
 
     def _group_chunk(self, part: Part, number: int) -> Chunk:

@@ -75,7 +75,12 @@ def decode_mask(row: Mapping[str, Any]) -> NDArray[np.bool_]:
     Raises:
         InputError: the row holds no mask, or another one than was written.
     """
-    return _checked_flat(row).reshape(int(row["n_out"]), int(row["n_in"]))
+    try:
+        return _checked_flat(row).reshape(int(row["n_out"]), int(row["n_in"]))
+    except KeyError as missing:
+        raise InputError(f"the row has no column {missing}") from None
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"the row holds no mask: {error}") from None
 
 
 def decode_csr(row: Mapping[str, Any]) -> csr_array:

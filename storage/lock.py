@@ -10,6 +10,7 @@ import os
 import platform
 import subprocess
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -202,7 +203,7 @@ def _read_holder(path: Path) -> Holder:
 
 def _age_s(path: Path) -> float:
     """Seconds since a file was written, by the clock of its own file system: ours may differ."""
-    probe = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    probe = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
         probe.touch()
         return probe.stat().st_mtime - path.stat().st_mtime

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from storage.schema import MASK_PAYLOAD, MASK_SCHEMA, check_key
 from storage.staged import StagedFile, StagedTable, TableKind
 from storage.trial_ids import check_trial_id
 from storage.verification import verify_table
+from storage.where import filter_rows
 
 __all__ = ["LayerMask", "MaskStore", "Masks", "decode_mask", "encode_mask"]
 
@@ -179,13 +181,13 @@ class MaskStore:
         """
         index = self.index(with_config=where is not None)
         if where is not None:
-            from storage.where import filter_rows
-
             index = filter_rows(index, where)
         keys = index[["trial_id", "step"]].drop_duplicates().itertuples(index=False, name=None)
         for steps in _batches([(str(trial_id), int(step)) for trial_id, step in keys]):
             # A snapshot that a new attempt has fenced off meanwhile is no longer there.
-            for (trial_id, step), masks in sorted(self._load_steps(steps).items(), key=_by_key):
+            for (trial_id, step), masks in sorted(
+                self._load_steps(steps).items(), key=itemgetter(0)
+            ):
                 yield trial_id, step, masks
 
     def _load_steps(self, steps: Mapping[str, set[int]]) -> dict[Key, Masks]:
@@ -197,8 +199,10 @@ class MaskStore:
                     found[key][row["layer_index"]] = (row["layer"], decode_csr(row))
                 except InputError as error:
                     raise CorruptFile(path, f"{_place(row)}: {error}") from None
-        return {key: dict(layer for _, layer in sorted(layers.items(), key=_number))
-                for key, layers in found.items()}  # fmt: skip
+        return {
+            key: dict(layer for _, layer in sorted(layers.items(), key=itemgetter(0)))
+            for key, layers in found.items()
+        }
 
     def _missing(self, trial_id: str, step: int) -> InputError:
         rows = self._table.read(["step"], trial_ids=[trial_id])
@@ -230,14 +234,6 @@ def _batches(keys: Iterable[Key]) -> Iterator[dict[str, set[int]]]:
     trials = sorted(steps)  # as the parts are
     for start in range(0, len(trials), _TRIALS_AT_ONCE):
         yield {trial_id: steps[trial_id] for trial_id in trials[start : start + _TRIALS_AT_ONCE]}
-
-
-def _by_key(item: tuple[Key, Masks]) -> Key:
-    return item[0]
-
-
-def _number(item: tuple[int, tuple[str, csr_array]]) -> int:
-    return item[0]
 
 
 def _place(row: Mapping[str, Any]) -> str:
@@ -291,6 +287,9 @@ def _rows(
 
 def _check_rows(table: pa.Table) -> None:
     """Every mask is the one that was written, and every snapshot has all its layers."""
+    for name in _INDEX_COLUMNS:
+        if table.column(name).null_count:
+            raise InputError(f"a row has no {name}")
     layers: dict[tuple[str, int, int], list[int]] = defaultdict(list)
     for row in _rows_of(table):
         try:

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ class MetricStore:
         check_trial_id(trial_id)
         if not rows:
             return None
-        checked = sorted((_checked(row, attempt) for row in rows), key=_step)
+        checked = sorted((_checked(row, attempt) for row in rows), key=itemgetter("step"))
         steps = [row["step"] for row in checked]
         if len(set(steps)) < len(steps):
             raise InputError(f"metrics of trial {trial_id}: two rows have the same step: {steps}")
@@ -119,10 +120,6 @@ class MetricStore:
 
 
 _KEY_NAMES = frozenset(METRIC_KEYS.names)
-
-
-def _step(row: Mapping[str, Any]) -> int:
-    return int(row["step"])
 
 
 def _checked(row: Mapping[str, Any], attempt: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@ the file's name; only a file that is not there is another matter (`FileNotFoundE
 compaction removes files beside readers.
 """
 
+import errno
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -97,7 +98,9 @@ def reading(path: Path) -> Iterator[None]:
     except CorruptFile:
         raise
     except FileNotFoundError:
-        raise FileNotFoundError(2, "has gone", str(path)) from None
+        if path.is_symlink():  # or readers would look for ever for what replaced it
+            raise CorruptFile(path, "is a link to a file that is not there") from None
+        raise FileNotFoundError(errno.ENOENT, "has gone", str(path)) from None
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise CorruptFile(path, f"cannot be read: {lines[0]}") from None

@@ -12,6 +12,7 @@ in both counts once. When a file has gone meanwhile, the reader does all of it a
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -135,15 +136,23 @@ class StagedTable:
             if match
         ]
 
+    def files(self) -> list[Path]:
+        """Every Parquet file in the table's folders, whoever put it there."""
+        # os.walk passes over folders that disappear meanwhile, Path.glob does not.
+        return [
+            Path(folder, name)
+            for top in (self.staging, self.compact_folder)
+            for folder, _, names in os.walk(top)
+            for name in sorted(names)
+            if name.endswith(".parquet") and not name.startswith(".")
+        ]
+
     def usage(self) -> tuple[int, int]:
         """Files and bytes of the table's Parquet files."""
-        files = [*self.staging.glob("*/[!.]*.parquet"), *self.compact_folder.glob("[!.]*.parquet")]
         sizes = []
-        for file in files:
-            try:
+        for file in self.files():
+            with suppress(FileNotFoundError):  # compacted meanwhile
                 sizes.append(file.stat().st_size)
-            except FileNotFoundError:  # compacted meanwhile
-                continue
         return len(sizes), sum(sizes)
 
     # Reading

@@ -62,9 +62,10 @@ def _check_part(table: StagedTable, part: Part) -> None:
 
 def _strangers(table: StagedTable) -> Iterator[CorruptFile]:
     """Parquet files in the table's folders whose names say nothing to any reader."""
-    for path in sorted(table.staging.glob("*/[!.]*.parquet")):
-        if not is_trial_id(path.parent.name) or not STAGED_NAME.fullmatch(path.name):
-            yield CorruptFile(path, "is not named as a staged file is, no reader takes it for one")
-    for path in sorted(table.compact_folder.glob("[!.]*.parquet")):
-        if not PART_NAME.fullmatch(path.name):
-            yield CorruptFile(path, "is not named as a part is, no reader takes it for one")
+    for path in table.files():
+        of_trial = path.parent.parent == table.staging and is_trial_id(path.parent.name)
+        if not (
+            (of_trial and STAGED_NAME.fullmatch(path.name))
+            or (path.parent == table.compact_folder and PART_NAME.fullmatch(path.name))
+        ):
+            yield CorruptFile(path, "is named as no file of this table is, so no reader takes it")

@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from storage.errors import InputError
@@ -105,7 +106,8 @@ def filter_rows(table: pd.DataFrame, where: str | Callable[[Row], bool]) -> pd.D
         names = sorted(condition.names)
     columns = [table[name].tolist() for name in names]
     rows = zip(*columns, strict=True) if columns else ((),) * len(table)
-    return table[[bool(condition(dict(zip(names, row, strict=True)))) for row in rows]]
+    holds = [bool(condition(dict(zip(names, row, strict=True)))) for row in rows]
+    return table[np.array(holds, dtype=np.bool_)]
 
 
 def _condition(node: ast.expr, text: str) -> Callable[[Row], bool]:

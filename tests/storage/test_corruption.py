@@ -104,8 +104,8 @@ def test_a_damaged_part_is_named_and_kept_while_the_others_go_on(store, monkeypa
     assert [problem.path for problem in store.verify()] == [str(path)]
 
 
-def test_a_damaged_part_can_be_made_good_by_a_new_attempt(store):
-    """The new attempt's rows are kept beside it; deleting the part is then the user's to decide."""
+def test_the_rows_of_a_new_attempt_are_kept_beside_a_damaged_part(store):
+    """What becomes of the part is for people to decide."""
     store.compact()
     flip(only_part(store), 100)
     claim_attempt(store.out, trial(1), -1)
@@ -125,6 +125,16 @@ def test_a_missing_part_is_named(store):
         store.index()
     assert [problem.path for problem in store.verify()] == [str(path)]
     append(store, trial(1), 20)
+    assert [problem.path for problem in store.compact().corrupt] == [str(path)]
+
+
+def test_a_link_to_nothing_is_named(store):
+    path = staged(store, 1, 10)
+    path.unlink()
+    path.symlink_to("nowhere.parquet")
+    with pytest.raises(CorruptFile, match="is a link to a file that is not there"):
+        store.index()
+    assert [problem.path for problem in store.verify()] == [str(path)]
     assert [problem.path for problem in store.compact().corrupt] == [str(path)]
 
 

@@ -100,6 +100,9 @@ def test_what_is_no_mask_is_refused(wrong):
         (0.5, {"bits": b"\0"}),
         (0.5, {"bits": None}),
         (0.5, {"nnz": 1}),
+        (0.5, {"nnz": None}),
+        (0.5, {"n_in": "wide"}),
+        (0.5, {"crc32": float("nan")}),
     ],
 )
 def test_a_row_that_is_not_what_was_written_is_refused(density, change):
