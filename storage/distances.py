@@ -50,7 +50,7 @@ class StoredDistances:
         apart = f" in {len(self.groups)} groups" if len(self.groups) > 1 else ""
         return (
             f"{self.name}: {self.snapshots} snapshots{apart}, {self.pairs} pairs "
-            f"({self.method}, {what}) -> {self.path}"
+            f"({self.method}, {what})"
         )
 
 

@@ -1,6 +1,9 @@
 """What the command line prints about a run."""
 
+import shutil
+import sys
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
@@ -29,13 +32,26 @@ def print_status(out: str, console: Console) -> None:
     files, size = run.masks.usage()
     console.print(f"  masks      {files} files, {readable_bytes(size)}", highlight=False)
     for spec in list_distances(run.out):
-        console.print(f"  distances  {spec.describe()}", highlight=False)
+        console.print(f"  distances  {spec.describe()} -> {shown(spec.path)}", highlight=False)
     for record in records.values():
         if record.state == "failed":
             console.print(f"  failed     {record.trial_id}: {escape(record.reason or '')} "
                           f"({run.log_path(record.trial_id)})", highlight=False)  # fmt: skip
     if any(states[state] for state in ("running", "pending")):
         console.print(f"go on, unless it is running: toposweep resume {out}", highlight=False)
+
+
+def shown(path: Path | str) -> str:
+    """A path as the user would type it: relative where it lies below this folder."""
+    path = Path(path)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def mlflow_command(uri: str) -> str:
+    """The command that opens a SQLite store, findable without an activated environment."""
+    program = "mlflow" if shutil.which("mlflow") else shown(Path(sys.executable).parent / "mlflow")
+    prefix = "sqlite:///"
+    return f"{program} ui --backend-store-uri {prefix}{shown(uri.removeprefix(prefix))}"
 
 
 def print_outcome(outcome: "Outcome", console: Console) -> None:
@@ -51,15 +67,16 @@ def print_outcome(outcome: "Outcome", console: Console) -> None:
         reason = records[trial_id].reason or ""
         console.print(f"  failed   {trial_id}: {escape(reason)}", highlight=False)
     if outcome.failed:
-        console.print(f"  again    toposweep resume {run.out} --retry-failed", highlight=False)
-    console.print(f"masks      {run.out / 'masks'}", highlight=False)
-    console.print(f"metrics    {run.out / 'metrics'}", highlight=False)
+        console.print(
+            f"  again    toposweep resume {shown(run.out)} --retry-failed", highlight=False
+        )
+    console.print(f"masks      {shown(run.out / 'masks')}", highlight=False)
+    console.print(f"metrics    {shown(run.out / 'metrics')}", highlight=False)
     for spec in list_distances(run.out):
-        console.print(f"distances  {spec.describe()}", highlight=False)
-    console.print(f"report     {outcome.report}", highlight=False)
+        console.print(f"distances  {spec.describe()} -> {shown(spec.path)}", highlight=False)
+    console.print(f"report     {shown(outcome.report or '')}", highlight=False)
     if outcome.tracking_uri.startswith("sqlite"):
-        console.print(f"mlflow     mlflow ui --backend-store-uri {outcome.tracking_uri}",
-                      highlight=False)  # fmt: skip
+        console.print(f"mlflow     {mlflow_command(outcome.tracking_uri)}", highlight=False)
     else:
         console.print(f"mlflow     {outcome.tracking_uri}", highlight=False)
 
@@ -90,7 +107,7 @@ def print_distances(result: "DistanceResult", console: Console) -> None:
     """One line for a finished matrix."""
     console.print(
         f"{result.name}: {result.n_snapshots} snapshots, {result.n_pairs} pairs "
-        f"({result.n_computed} computed now) in {result.seconds:.1f} s -> {result.path}",
+        f"({result.n_computed} computed now) in {result.seconds:.1f} s -> {shown(result.path)}",
         highlight=False,
     )
 

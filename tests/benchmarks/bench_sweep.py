@@ -91,7 +91,8 @@ def bench_streaming(study: Study, name: str, folder: Path, kinds: int) -> None:
 
 def main() -> None:
     """Both tables."""
-    shared = Path(os.environ.get("TOPOSWEEP_SHARED_DATA", Path(__file__).parents[3] / "shared/data"))
+    beside = Path(__file__).parents[3] / "shared" / "data"
+    shared = Path(os.environ.get("TOPOSWEEP_SHARED_DATA", beside))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         bench_launch(folder)

@@ -216,9 +216,7 @@ def test_an_optuna_search_goes_on_with_what_an_earlier_driver_left(
     run = run_study(small(epochs=1, space=space, search=search), tmp_path / "out")
     first = next(iter(run.records().values()))
     run.write_record(replace(first, state="running", metrics={}))
-    run_study(
-        small(epochs=1, space=space, search={**search, "num_samples": 5}), tmp_path / "out"
-    )
+    run_study(small(epochs=1, space=space, search={**search, "num_samples": 5}), tmp_path / "out")
     assert len(run.records()) == 5
     assert sorted(attempts(run).values()) == [1, 1, 1, 1, 2]
     assert {r.state for r in run.records().values()} == {"completed"}
