@@ -76,11 +76,10 @@ def check_schema(path: str, found: pa.Schema, required: pa.Schema, more_doubles:
     Raises:
         CorruptFile: the columns are others, or of a later version.
     """
-    version = (found.metadata or {}).get(_VERSION_KEY, b"").decode("ascii", "replace")
-    if version != str(SCHEMA_VERSION):
-        raise CorruptFile(
-            path, f"has schema version {version or 'none'}, this program reads {SCHEMA_VERSION}"
-        )
+    version = (found.metadata or {}).get(_VERSION_KEY, b"")
+    if version != _METADATA[_VERSION_KEY]:
+        shown = ascii(version.decode("latin-1")) if version else "none"
+        raise CorruptFile(path, f"has schema version {shown}, this program reads {SCHEMA_VERSION}")
     for field in required:
         index = found.get_field_index(field.name)
         if index < 0 or not _same_type(found.field(index).type, field.type):

@@ -23,6 +23,38 @@ def rows_of(table):
     return table.sort_values(order, ignore_index=True)[sorted(table.columns)]
 
 
+def crash_everywhere(action, template, tmp_path):
+    """Copies of a run, the action on each killed one file operation later; done in the last one."""
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    script = subprocess.run(
+        [sys.executable, str(HERE / "crash.py"), action, str(template), str(folder)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), str(HERE)])},
+    )
+    status, count = map(int, script.stdout.split())
+    assert status == 0, script.stderr
+    return [folder / str(number) for number in range(count)]
+
+
+def test_an_append_killed_at_any_moment_is_there_whole_or_not_at_all(tmp_path):
+    template = tmp_path / "template"
+    append(MaskStore(template), trial(1), 0)
+    seen = []
+    for out in crash_everywhere("append", template, tmp_path):
+        store, metrics = MaskStore(out), MetricStore(out)
+        found = keys(store), len(metrics.load())
+        assert store.verify() == metrics.verify() == []
+        assert set(found[0]) - {(trial(9), 70, 1)} == {(trial(1), 0, 1)}
+        seen.append((len(found[0]) - 1, found[1]))
+        append(store, trial(9), 70)  # as if nothing had been
+        assert keys(store) == [(trial(1), 0, 1), (trial(9), 70, 1)]
+        assert_masks(store, [(trial(1), 0), (trial(9), 70)])
+    assert list(dict.fromkeys(seen)) == [(0, 0), (1, 0), (1, 1)]
+
+
 def test_a_compaction_killed_at_any_moment_loses_and_doubles_nothing(tmp_path):
     """Killed before each of its file operations in turn, a part to be replaced among them."""
     template = tmp_path / "template"
@@ -43,24 +75,12 @@ def test_a_compaction_killed_at_any_moment_loses_and_doubles_nothing(tmp_path):
     right_keys, right_metrics = keys(store), MetricStore(template).load()
     right_index = store.index()
 
-    copies = tmp_path / "copies"
-    copies.mkdir()
-    script = subprocess.run(
-        [sys.executable, str(HERE / "crash_compaction.py"), str(template), str(copies)],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "PYTHONPATH": str(HERE.parents[1])},
-    )
-    status, count = map(int, script.stdout.split())
-    assert status == 0, script.stderr
-    assert count > 40
-
-    for number in range(count):
-        out = copies / str(number)
+    copies = crash_everywhere("compact", template, tmp_path)
+    assert len(copies) > 40
+    for out in copies:
         store, metrics = MaskStore(out), MetricStore(out)
         for _ in range(2):  # as the dead compaction left it, and after the next one
-            assert keys(store) == right_keys, number
+            assert keys(store) == right_keys, out
             pd.testing.assert_frame_equal(metrics.load(), right_metrics, check_like=True)
             assert store.verify() == metrics.verify() == []
             store.compact()

@@ -282,7 +282,7 @@ def test_an_interrupted_stage_is_no_damage(tmp_path):
 def test_finished_distances_are_listed_with_one_line_each(square):
     (found,) = list_distances(square.out)
     assert (found.name, found.snapshots, found.layers) == ("final", 4, ("hidden", "output"))
-    assert found.describe().startswith("final: 4 snapshots, 0 pairs (layerwise, all pairs) -> ")
+    assert found.describe().startswith("final: 4 snapshots, 0 pairs (layerwise, all pairs)")
     spec = json.loads(square.store.spec.read_text())
     square.store.write_spec({k: v for k, v in spec.items() if k != "pairs"})
     with pytest.raises(CorruptFile, match=r"spec\.json: 'pairs' is missing"):

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -66,6 +67,29 @@ def test_a_killed_holder_that_nobody_has_waited_for_is_followed_at_once(tmp_path
     os.waitid(os.P_PID, other_process.pid, os.WEXITED | os.WNOWAIT)  # a zombie now
     with RunLock(tmp_path, purpose="run") as lock:
         lock.check()
+
+
+def test_of_many_that_want_it_at_once_one_gets_it(tmp_path):
+    got, refused, done = [], [], threading.Event()
+
+    def want():
+        try:
+            with RunLock(tmp_path, purpose="run") as lock:
+                got.append(lock.generation)
+                done.wait(10)
+        except InputError as error:
+            refused.append(str(error))
+
+    threads = [threading.Thread(target=want) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    while len(got) + len(refused) < 8:
+        time.sleep(0.01)
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert got == [1]
+    assert all("in use by pid" in message for message in refused)
 
 
 def test_a_released_lock_is_free_and_generations_only_rise(tmp_path):
