@@ -23,13 +23,14 @@ from numpy.typing import NDArray
 from storage.attempts import list_attempts, read_claims
 from storage.errors import CorruptFile
 from storage.filesystem import remove_temporaries
+from storage.layout import StagedFile
 from storage.lock import RunLock, held
 from storage.manifest import Part, write_manifest
 from storage.parquet import open_parquet
 from storage.parts import check_bytes, is_small, write_parts
 from storage.rows import Chunk, chunk_of_table, count_rows
 from storage.schema import KEY_COLUMNS
-from storage.staged import StagedFile, StagedTable
+from storage.staged import StagedTable
 
 # A trial is one row group unless its rows take more memory than this.
 ROW_GROUP_BYTES = 64 * 2**20

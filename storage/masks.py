@@ -18,10 +18,11 @@ from scipy.sparse import csr_array
 from storage.compaction import Compaction, compact_table
 from storage.encoding import decode_csr, decode_mask, encode_mask
 from storage.errors import CorruptFile, InputError
+from storage.layout import StagedFile
 from storage.lock import RunLock
 from storage.records import config_table
 from storage.schema import MASK_PAYLOAD, MASK_SCHEMA, check_key
-from storage.staged import StagedFile, StagedTable, TableKind
+from storage.staged import StagedTable, TableKind
 from storage.trial_ids import check_trial_id
 from storage.verification import verify_table
 from storage.where import filter_rows

@@ -13,10 +13,11 @@ import pyarrow as pa
 
 from storage.compaction import Compaction, compact_table
 from storage.errors import CorruptFile, InputError
+from storage.layout import StagedFile
 from storage.lock import RunLock
 from storage.records import config_table
 from storage.schema import METRIC_KEYS, check_key, metric_schema
-from storage.staged import StagedFile, StagedTable, TableKind
+from storage.staged import StagedTable, TableKind
 from storage.trial_ids import check_trial_id
 from storage.verification import verify_table
 

@@ -1,18 +1,12 @@
 """A table that many writers append to and readers read at any moment: what masks and metrics share.
 
-OUT/<name>/staging/<trial_id>/<step 8d>-a<attempt>.parquet   one file an append, never changed
-OUT/<name>/compact/part-*.parquet                            many trials, one row group each
-OUT/<name>/manifest.json                                     which parts are the table's
-
 A compaction publishes the manifest before it deletes what it replaces. So a reader lists staging
 first and the manifest second: whatever was committed before is in one of them or in both, and a row
 in both counts once. When a file has gone meanwhile, the reader does all of it again.
 """
 
 import os
-import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -23,14 +17,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from storage.errors import CorruptFile, InputError
-from storage.filesystem import local_folder, write_atomic
-from storage.manifest import PART_NAME, Part, read_manifest
+from storage.filesystem import write_atomic
+from storage.layout import StagedFile, TableFolder
+from storage.manifest import Part, read_manifest
 from storage.parquet import open_parquet, write_table
 from storage.rows import Chunk, chunk_of_table, count_rows
 from storage.schema import KEY_COLUMNS, check_schema
-from storage.trial_ids import check_trial_id, is_trial_id
-
-STAGED_NAME = re.compile(r"(\d{8,18})-a(\d{1,5})\.parquet", re.ASCII)
 
 T = TypeVar("T")
 
@@ -56,25 +48,7 @@ class TableKind:
     check_rows: Callable[[pa.Table], None]
 
 
-@dataclass(frozen=True)
-class StagedFile:
-    """A committed append; `step` is its rows' last one."""
-
-    path: Path
-    trial_id: str
-    step: int
-    attempt: int
-
-
-@dataclass(frozen=True)
-class Listing:
-    """What was there at one moment; `parts` is None before the first compaction."""
-
-    staged: list[StagedFile]
-    parts: tuple[Part, ...] | None
-
-
-class StagedTable:
+class StagedTable(TableFolder):
     """One such table of a run.
 
     Args:
@@ -83,18 +57,8 @@ class StagedTable:
     """
 
     def __init__(self, out: str | os.PathLike[str], kind: TableKind) -> None:
-        self.out = local_folder(out)
+        super().__init__(out, kind.name)
         self.kind = kind
-        self.folder = self.out / kind.name
-        self.staging = self.folder / "staging"
-        self.compact_folder = self.folder / "compact"
-        self.manifest_path = self.folder / "manifest.json"
-
-    # Writing
-
-    def staged_path(self, trial_id: str, step: int, attempt: int) -> Path:
-        """Where an append goes whose last step this is."""
-        return self.staging / check_trial_id(trial_id) / f"{step:08d}-a{attempt}.parquet"
 
     def commit(self, path: Path, table: pa.Table) -> None:
         """Write one staged file; durable when this returns."""
@@ -103,59 +67,6 @@ class StagedTable:
             write_table(file, table, self.kind.plain_columns)
 
         write_atomic(path, write)
-
-    # Listing
-
-    def listing(self, trial_ids: Collection[str] | None = None) -> Listing:
-        """Staged files (of some trials), then the manifest.
-
-        Raises:
-            CorruptFile: the manifest cannot be read.
-        """
-        if trial_ids is None:
-            trial_ids = self._staged_trials()
-        staged = [file for trial_id in trial_ids for file in self._staged_files(trial_id)]
-        return Listing(staged, read_manifest(self.manifest_path))
-
-    def _staged_trials(self) -> list[str]:
-        try:
-            return sorted(name for name in os.listdir(self.staging) if is_trial_id(name))
-        except FileNotFoundError:
-            return []
-
-    def _staged_files(self, trial_id: str) -> list[StagedFile]:
-        folder = self.staging / check_trial_id(trial_id)
-        try:
-            names = sorted(os.listdir(folder))
-        except FileNotFoundError:
-            return []
-        matches = ((name, STAGED_NAME.fullmatch(name)) for name in names)
-        return [
-            StagedFile(folder / name, trial_id, int(match[1]), int(match[2]))
-            for name, match in matches
-            if match
-        ]
-
-    def files(self) -> list[Path]:
-        """Every Parquet file in the table's folders, whoever put it there."""
-        # os.walk passes over folders that disappear meanwhile, Path.glob does not.
-        return [
-            Path(folder, name)
-            for top in (self.staging, self.compact_folder)
-            for folder, _, names in os.walk(top)
-            for name in sorted(names)
-            if name.endswith(".parquet") and not name.startswith(".")
-        ]
-
-    def usage(self) -> tuple[int, int]:
-        """Files and bytes of the table's Parquet files."""
-        sizes = []
-        for file in self.files():
-            with suppress(FileNotFoundError):  # compacted meanwhile
-                sizes.append(file.stat().st_size)
-        return len(sizes), sum(sizes)
-
-    # Reading
 
     def read(
         self,
@@ -342,14 +253,6 @@ class StagedTable:
 
     def _check_schema(self, path: Path, found: pa.Schema) -> None:
         check_schema(str(path), found, self.kind.schema, self.kind.more_doubles)
-
-    def orphans(self, parts: Collection[Part]) -> Iterator[Path]:
-        """Parts that the manifest does not name: left by a compaction that died, or at work."""
-        named = {part.file for part in parts}
-        if self.compact_folder.is_dir():
-            for path in self.compact_folder.iterdir():
-                if PART_NAME.fullmatch(path.name) and path.name not in named:
-                    yield path
 
 
 def _is_wanted(chunk: Chunk, steps: Mapping[str, Collection[int]]) -> NDArray[np.bool_]:

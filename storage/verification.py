@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from storage.errors import CorruptFile
+from storage.layout import STAGED_NAME
 from storage.manifest import PART_NAME, Part, read_manifest
 from storage.parquet import open_parquet
 from storage.parts import check_bytes
-from storage.staged import STAGED_NAME, StagedTable
+from storage.staged import StagedTable
 from storage.trial_ids import is_trial_id
 
 

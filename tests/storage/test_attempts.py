@@ -2,7 +2,7 @@ import json
 import threading
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from snapshots import trial
 
@@ -55,6 +55,7 @@ def test_ten_follows_nine(tmp_path):
     assert list_attempts(tmp_path, trial(1)) == list(range(1, 12))
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(-1, 8), min_size=1, max_size=5),
     st.integers(0, 9),

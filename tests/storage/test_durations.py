@@ -1,13 +1,14 @@
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage import InputError
 from storage.durations import Duration, parse_duration
 
 
+@settings(deadline=None)
 @given(st.integers(1, 10**12 - 1), st.sampled_from(["ep", "it"]), st.integers(1, 10**6))
 def test_text_round_trips_and_steps_multiply_epochs(count, unit, steps_per_epoch):
     duration = parse_duration(f" {count}{unit} ")
@@ -32,6 +33,7 @@ def test_zero_is_a_step_but_no_interval():
     assert parse_duration("0ep", minimum=0).steps(10) == 0
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_read_or_refused(text):
     with suppress(InputError):

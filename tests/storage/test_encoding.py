@@ -3,7 +3,7 @@ import zlib
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage import InputError, decode_mask
@@ -20,6 +20,7 @@ def masks(draw):
     return np.random.default_rng(draw(st.integers(0, 2**32))).random(shape) < density
 
 
+@settings(deadline=None)
 @given(masks())
 def test_a_mask_comes_back_from_its_row(mask):
     row = encode_mask(mask)
@@ -30,6 +31,7 @@ def test_a_mask_comes_back_from_its_row(mask):
     np.testing.assert_array_equal(sparse.toarray(), mask)
 
 
+@settings(deadline=None)
 @given(masks())
 def test_the_columns_say_what_the_design_says(mask):
     """Against plain loops over the connections."""

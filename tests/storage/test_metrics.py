@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from snapshots import trial
 
@@ -73,6 +73,7 @@ def test_rows_appended_again_are_there_once(store):
     assert found(store) == once
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(1, 6), min_size=1, unique=True), min_size=1, max_size=5))
 def test_no_append_takes_a_row_away(tmp_path_factory, flushes):
     """Whatever overlaps: every step that was ever appended is there, once."""
