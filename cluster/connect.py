@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 # Set before Ray starts: its worker processes inherit them.
-_QUIET = {
+_SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # leave CUDA_VISIBLE_DEVICES alone for 0-GPU work
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends a sweep at once; OUT is always resumable
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # Parquet is the record; no CSV and JSON copies
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
@@ -45,7 +46,7 @@ def connect(address: str | None = None, cpus: int | None = None) -> Iterator[Clu
     Raises:
         ConnectionError: nothing answers at `address`.
     """
-    for name, value in _QUIET.items():
+    for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     import ray
 

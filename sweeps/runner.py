@@ -22,7 +22,7 @@ from sweeps.progress import Counts
 from sweeps.searcher import StudySearcher
 from sweeps.study import Study
 from sweeps.task import make_task, now
-from sweeps.trial import TuneTrial
+from sweeps.tune_trial import TuneTrial
 
 
 def run_sweep(

@@ -16,7 +16,8 @@ from sweeps.study import Study
 from sweeps.task import TrialTask
 from sweeps.training import load_model
 from sweeps.training.data import DATASETS, load_dataset
-from sweeps.trial import FencedError, Trial, TuneTrial, run_trial
+from sweeps.trial import FencedError, Trial, run_trial
+from sweeps.tune_trial import TuneTrial
 
 Small = Callable[..., Study]
 Begin = Callable[..., tuple[Run, list[TrialTask]]]
@@ -204,3 +205,19 @@ def test_a_trial_that_cannot_begin_is_a_result_too(small: Small, begin: Begin) -
     result = actor.step()
     assert result["failed"]
     assert "device" in result["failure"]["reason"]
+
+
+def test_a_process_that_never_runs_its_trial_claims_nothing(small: Small, begin: Begin) -> None:
+    # Tune starts a process for a trial, then hands the trial to one that has become free.
+    run, (task,) = begin(small())
+    TuneTrial(tune_config(task)).cleanup()
+    assert read_claims(run.out, task.trial_id) == []
+
+
+def test_a_trial_that_has_ended_cannot_begin_again(small: Small, begin: Begin) -> None:
+    run, (task,) = begin(small())
+    run_trial(task)
+    run.write_record(replace(run.record(task.trial_id), state="completed"))
+    with pytest.raises(FencedError):
+        Trial(task)
+    assert len(read_claims(run.out, task.trial_id)) == 1
