@@ -73,7 +73,7 @@ def test_rows_appended_again_are_there_once(store):
     assert found(store) == once
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.lists(st.integers(1, 6), min_size=1, unique=True), min_size=1, max_size=5))
 def test_no_append_takes_a_row_away(tmp_path_factory, flushes):
     """Whatever overlaps: every step that was ever appended is there, once."""
