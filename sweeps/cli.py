@@ -21,8 +21,11 @@ _out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else LOG_WIDTH)
 _err = Console(stderr=True, soft_wrap=True)
 
 
-class _Interrupted(KeyboardInterrupt):
-    """A run was cut short; carries the line that says how to go on."""
+class _Interrupted(Exception):
+    """Ctrl-C cut a run short; carries the line that says how to go on.
+
+    No KeyboardInterrupt: click would swallow that, and the line with it.
+    """
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -203,12 +206,12 @@ def sync(out: str, tracking_uri: str | None) -> None:
 @cli.command()
 @_folder
 def verify(out: str) -> None:
-    """Check every mask, metric and tile file in OUT against its checksums, counts and schema."""
+    """Check every file of OUT (masks, metrics, records, distances) against what was written."""
     from storage.distances import verify_distances
     from storage.runs import Run
 
     stored = Run.open(out)
-    bad = [*stored.masks.verify(), *stored.metrics.verify(), *verify_distances(stored.out)]
+    bad = [*stored.verify(), *verify_distances(stored.out)]
     for problem in bad:
         _err.print(f"error: {problem}", style="red", markup=False, highlight=False)
     if bad:
