@@ -29,10 +29,13 @@ class Checkpoint:
         """The bytes that were written.
 
         Raises:
+            FileNotFoundError: it has been pruned.
             CorruptFile: they are not what was written.
         """
         try:
             payload = self.path.read_bytes()
+        except FileNotFoundError:
+            raise
         except OSError as error:
             raise CorruptFile(self.path, f"cannot be read: {error.strerror}") from None
         match = _NAME.fullmatch(self.path.name)
@@ -64,6 +67,20 @@ def prune_checkpoints(folder: Path, claims: Sequence[Claim], keep: int) -> None:
     for checkpoint in _files(folder):
         if checkpoint not in kept:
             checkpoint.path.unlink(missing_ok=True)
+
+
+def verify_checkpoints(out: Path) -> list[CorruptFile]:
+    """Every checkpoint of a run that is not what was written."""
+    bad = []
+    for folder in sorted((out / "checkpoints").glob("*/")):
+        for checkpoint in _files(folder):
+            try:
+                checkpoint.read()
+            except FileNotFoundError:
+                continue
+            except CorruptFile as error:
+                bad.append(error)
+    return bad
 
 
 def _files(folder: Path) -> Iterator[Checkpoint]:

@@ -107,8 +107,12 @@ class RunLock:
                     f"{self.out} is in use by pid {holder.process.pid} on {holder.process.host} "
                     f"({holder.purpose}, since {holder.since}): wait until it has ended, or end it"
                 )
-            if create_exclusive(self._path(highest + 1), self._content()):
+            if not create_exclusive(self._path(highest + 1), self._content()):
+                continue
+            # Others may have come and gone since the look: then that number is of the past.
+            if max(self._generations()) == highest + 1:
                 break
+            self._path(highest + 1).unlink(missing_ok=True)
         self.generation = highest + 1
         for older in self._generations():
             if older < self.generation:
@@ -150,6 +154,14 @@ class RunLock:
                 return
             with suppress(OSError):  # the next renewal may succeed; check() tells when it was late
                 write_atomic(self._path(self.generation), self._content())
+
+    def holder(self) -> Holder | None:
+        """Who holds the lock at this moment; None: nobody, or it cannot be told from here."""
+        highest = max(self._generations(), default=0)
+        try:
+            return self._live_holder(highest) if highest else None
+        except (OSError, CorruptFile):
+            return None
 
     def _live_holder(self, generation: int) -> Holder | None:
         """Who holds a generation, or None when it is free."""

@@ -15,6 +15,7 @@ from storage.filesystem import local_folder, read_json, write_json
 from storage.trial_ids import check_trial_id, is_trial_id
 
 State = Literal["pending", "running", "completed", "stopped", "failed"]
+ENDED = frozenset({"completed", "stopped", "failed"})
 
 
 @dataclass

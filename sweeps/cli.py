@@ -17,8 +17,10 @@ INTERRUPTED = 130  # what a shell gives for a program that Ctrl-C ended
 
 LOG_WIDTH = 120  # columns where there is no terminal to ask
 
-_out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else LOG_WIDTH)
-_err = Console(stderr=True, soft_wrap=True)
+_width = None if sys.stdout.isatty() else LOG_WIDTH
+# No markup: paths and reasons are printed as they are, square brackets and all.
+_out = Console(soft_wrap=True, markup=False, highlight=False, width=_width)
+_err = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
 
 
 class _Interrupted(Exception):
@@ -76,9 +78,10 @@ def run(
 
     checked = load_study(study, overrides)
     if dry_run:
+        from sweeps.checks import check_job
         from sweeps.estimate import print_plan
 
-        print_plan(checked, _out)
+        print_plan(checked, check_job(checked, out, address, tracking_uri), _out)
         return
     _run_job(checked, out or f"runs/{checked.name}", address, tracking_uri, retry_failed)
 
@@ -115,9 +118,9 @@ def _run_job(
         )
     print_outcome(outcome, _out)
     for warning in outcome.warnings:
-        _err.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
+        _err.print(f"warning: {warning}", style="yellow")
     for problem in outcome.problems:
-        _err.print(f"error: {problem}", style="red", markup=False, highlight=False)
+        _err.print(f"error: {problem}", style="red")
     if outcome.failed or outcome.problems:
         sys.exit(1)
 
@@ -182,7 +185,7 @@ def report(out: str) -> None:
     from storage.runs import Run
     from sweeps.report import build_report
 
-    _out.print(f"report: {build_report(Run.open(out))}", highlight=False)
+    _out.print(f"report: {build_report(Run.open(out))}")
 
 
 @cli.command()
@@ -194,12 +197,11 @@ def sync(out: str, tracking_uri: str | None) -> None:
 
     result = sync_job(out, tracking_uri)
     if result.warning:
-        _err.print(f"warning: {result.warning}", style="yellow", markup=False, highlight=False)
+        _err.print(f"warning: {result.warning}", style="yellow")
     else:
         _out.print(
             f"{result.trials} trials, {result.metrics_sent} new metric values, "
-            f"{result.artifacts} new artifacts -> {result.uri}",
-            highlight=False,
+            f"{result.artifacts} new artifacts -> {result.uri}"
         )
 
 
@@ -207,18 +209,19 @@ def sync(out: str, tracking_uri: str | None) -> None:
 @_folder
 def verify(out: str) -> None:
     """Check every file of OUT (masks, metrics, records, distances) against what was written."""
+    from storage.checkpoints import verify_checkpoints
     from storage.distances import verify_distances
     from storage.runs import Run
 
     stored = Run.open(out)
-    bad = [*stored.verify(), *verify_distances(stored.out)]
+    bad = [*stored.verify(), *verify_checkpoints(stored.out), *verify_distances(stored.out)]
     for problem in bad:
-        _err.print(f"error: {problem}", style="red", markup=False, highlight=False)
+        _err.print(f"error: {problem}", style="red")
     if bad:
         sys.exit(1)
     index = stored.masks.index(with_config=False)
     snapshots = len(index[["trial_id", "step"]].drop_duplicates())
-    _out.print(f"all good: {snapshots} snapshots, {len(index)} masks", highlight=False)
+    _out.print(f"all good: {snapshots} snapshots, {len(index)} masks")
 
 
 @cli.command()
@@ -228,10 +231,10 @@ def studies(name: str | None) -> None:
     from sweeps.study import builtin_names, builtin_text, load_study
 
     if name is not None:
-        _out.print(builtin_text(name), end="", markup=False, highlight=False)
+        _out.print(builtin_text(name), end="")
         return
     for builtin in builtin_names():
-        _out.print(f"{builtin:20s} {load_study(builtin).description}", highlight=False)
+        _out.print(f"{builtin:20s} {load_study(builtin).description}")
 
 
 @cli.command()
@@ -247,13 +250,17 @@ def main() -> None:
     try:
         code = cli.main(standalone_mode=False)
     except InputError as error:
-        _err.print(f"error: {error}", style="red", markup=False, highlight=False)
+        _err.print(f"error: {error}", style="red")
+        code = 2
+    except OSError as error:  # a folder that cannot be written, too long a name, a full disk
+        where = f" {error.filename}" if error.filename else ""
+        _err.print(f"error:{where}: {error.strerror or error}", style="red")
         code = 2
     except click.ClickException as error:
         error.show()
         code = error.exit_code
     except _Interrupted as interrupted:
-        _err.print(str(interrupted), markup=False, highlight=False)
+        _err.print(str(interrupted))
         code = INTERRUPTED
     except (KeyboardInterrupt, click.Abort):
         code = INTERRUPTED

@@ -9,8 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from storage.durations import parse_duration
-from storage.runs import flatten_config
-from sweeps.plan import PlannedTrial, plan_trials
+from storage.records import ENDED
+from storage.runs import Run, flatten_config
+from sweeps.checks import CheckedJob
+from sweeps.plan import PlannedTrial
 from sweeps.study import Study
 from sweeps.summary import readable_bytes, readable_seconds
 from sweeps.training import estimate
@@ -24,7 +26,8 @@ COLUMN_BYTES = 400  # of one mask's row beside the mask
 
 @dataclass(frozen=True)
 class TrialCost:
-    """What one trial takes: seconds on one core, bytes of memory, bytes of masks on disk."""
+    """What one trial takes: seconds on one core (nan: too large to be tried here), bytes of memory,
+    bytes of masks on disk."""
 
     seconds: float
     memory: float
@@ -46,7 +49,10 @@ def trial_costs(study: Study, trials: list[PlannedTrial]) -> dict[str, TrialCost
 
 
 def _measure(study: Study, trial: PlannedTrial) -> TrialCost:
-    cost = estimate(trial.config, trial.data_path, threads=study.resources.threads)
+    cost = estimate(trial.config, trial.data_path, measure_for=0)
+    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    if 2 * cost.memory_bytes < free:  # building doubles it for a moment
+        cost = estimate(trial.config, trial.data_path, threads=study.resources.threads)
     every = parse_duration(study.snapshot_every).steps(trial.steps_per_epoch)
     snapshots = 1 + math.ceil(trial.total_steps / every)
     parsed = parse_config(trial.config)
@@ -56,7 +62,7 @@ def _measure(study: Study, trial: PlannedTrial) -> TrialCost:
         for layer in layers
     )
     return TrialCost(
-        seconds=(cost.seconds_per_epoch or 0.0) * trial.config["epochs"],
+        seconds=(cost.seconds_per_epoch or math.nan) * trial.config["epochs"],
         memory=PROCESS_BYTES + cost.memory_bytes,
         disk=per_snapshot * snapshots,
         connections=sum(cost.connections.values()),
@@ -72,35 +78,39 @@ def mask_bytes(count: int, size: int) -> float:
     return -size * (p * math.log2(p) + (1 - p) * math.log2(1 - p)) / 8
 
 
-def print_plan(study: Study, console: Console) -> None:
+def print_plan(study: Study, job: CheckedJob, console: Console) -> None:
     """The trials of a study and what they will take; nothing is started."""
-    trials = plan_trials(study)
+    trials = job.trials
     if not trials:
         console.print(
             f"{study.name}: {study.search.num_samples} trials, suggested by "
-            f"{study.search.algorithm} as results come in",
-            highlight=False,
+            f"{study.search.algorithm} as results come in"
         )
         return
+    records = Run.open(job.folder).records() if (job.folder / "run.json").exists() else {}
+    ended = {trial_id for trial_id, record in records.items() if record.state in ENDED}
+    left = [trial for trial in trials if trial.trial_id not in ended]
     costs = trial_costs(study, trials)
     console.print(_table(study, trials, costs))
     if len(trials) > SHOWN_TRIALS:
-        console.print(f"... and {len(trials) - SHOWN_TRIALS} more", highlight=False)
+        console.print(f"... and {len(trials) - SHOWN_TRIALS} more")
     at_once = max(1, int((os.cpu_count() or 1) // study.resources.cpu))
-    seconds = sum(cost.seconds for cost in costs.values())
-    longest = max(cost.seconds for cost in costs.values())
-    snapshots = sum(cost.snapshots for cost in costs.values())
+    new = [costs[trial.trial_id] for trial in left]
+    seconds = sum(cost.seconds for cost in new)
+    longest = max((cost.seconds for cost in new), default=0.0)
+    snapshots = sum(cost.snapshots for cost in new)
+    there = f", {len(ended)} of them done in {job.folder}" if ended else ""
     lines = [
-        ("trials", f"{len(trials)}, {at_once} at a time on this machine"),
+        ("trials", f"{len(trials)}{there}; {at_once} at a time on this machine"),
         ("training", f"about {readable_seconds(max(seconds / at_once, longest))} here "
                      f"({readable_seconds(seconds)} on one core)"),
         ("memory", f"about {readable_bytes(max(c.memory for c in costs.values()))} a trial"),
         ("masks", f"{snapshots} snapshots, about "
-                  f"{readable_bytes(sum(c.disk for c in costs.values()))}"),
+                  f"{readable_bytes(sum(c.disk for c in new))}"),
         ("distances", ", ".join(study.distances) or "none"),
     ]  # fmt: skip
     for name, text in lines:
-        console.print(f"{name:10s} {text}", highlight=False)
+        console.print(f"{name:10s} {text}")
 
 
 def _table(study: Study, trials: list[PlannedTrial], costs: dict[str, TrialCost]) -> Table:

@@ -1,28 +1,26 @@
 """The whole job: sweep, compaction, distances, report, MLflow; each part rebuilt from OUT alone."""
 
-import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from cluster import connect
+from cluster import Cluster, connect
 from storage.distance_store import check_distance_name
-from storage.errors import InputError
-from storage.filesystem import local_folder, write_atomic
+from storage.errors import CorruptFile, InputError
+from storage.filesystem import write_atomic
 from storage.lock import RunLock
 from storage.runs import Run
-from storage.tracking import SyncResult, Tracker, check_uri, redacted, resolve_uri, sync
-from sweeps.plan import PlannedTrial, plan_trials
+from storage.tracking import SyncResult, Tracker, redacted, resolve_uri, sync
+from sweeps.checks import check_job, check_out, stored_study
+from sweeps.plan import PlannedTrial
 from sweeps.progress import Progress
 from sweeps.report import build_report
-from sweeps.study import Study, check_study, load_study, parse_study, study_yaml
-from sweeps.task import now, pending_record
+from sweeps.study import Study, check_study, load_study, study_yaml
+from sweeps.task import drop_checkpoints, now, pending_record
 from sweeps.validation import validated
 from topology.pairwise import DistanceResult, DistanceSpec, run_distances
 from topology.spec import compared_snapshots
@@ -33,7 +31,7 @@ class Outcome:
     """What a job left behind."""
 
     run: Run
-    failed: list[str] = field(default_factory=list)  # trial_ids of this study, failed
+    failed: list[str] = field(default_factory=list)  # trial_ids
     problems: list[str] = field(default_factory=list)  # parts that are missing: exit code 1
     warnings: list[str] = field(default_factory=list)  # what can be made good later
     tracking_uri: str = ""
@@ -81,20 +79,14 @@ def run_job(
 ) -> Outcome:
     """`run_study` with progress, and with what the command line prints at the end."""
     progress = progress or Progress()
-    folder = local_folder(out if out is not None else Path("runs") / study.name)
-    check_resources(study, address)
-    uri = resolve_uri(folder, tracking_uri, study.tracking.uri)
-    check_uri(uri)
-    trials = plan_trials(study)
-    check_out(study, folder)
-
-    with RunLock(folder, purpose="run") as lock:
-        run = open_run(study, folder, trials, retry_failed)
-        outcome = Outcome(run, tracking_uri=redacted(uri))
-        todo = [t for t in trials if run.record(t.trial_id).state not in ("completed", "stopped",
-                                                                         "failed")]  # fmt: skip
+    job = check_job(study, out, address, tracking_uri)
+    with RunLock(job.folder, purpose="run") as lock:
+        check_out(study, job.folder, job.trials)  # once more: now nobody else changes it
+        run = open_run(study, job.folder, job.trials, retry_failed)
+        outcome = Outcome(run, tracking_uri=redacted(job.uri))
+        todo = [t for t in job.trials if run.record(t.trial_id).state == "pending"]
         with _connected(study, todo, address, progress):
-            with Tracker(run, uri, study.tracking.experiment):
+            with Tracker(run, job.uri, study.tracking.experiment):
                 _sweep(study, run, lock, todo, progress)
             _compact(run, lock, outcome)
             for name, spec in study.distances.items():
@@ -104,7 +96,7 @@ def run_job(
                 except InputError as error:
                     outcome.problems.append(f"distances {name}: {error}")
         outcome.report = build_report(run)
-        _sync(run, uri, study, outcome)
+        _sync(run, job.uri, study, outcome)
     outcome.failed = sorted(r.trial_id for r in run.records().values() if r.state == "failed")
     return outcome
 
@@ -143,7 +135,7 @@ def distances_job(
     for spec in wanted.values():  # what is wrong with a selection shows before Ray starts
         compared_snapshots(run.masks.index(), spec)
     done = []
-    with RunLock(run.out, purpose="distances"), connect(address):
+    with RunLock(run.out, purpose="distances"), reached(address):
         for key, spec in wanted.items():
             with progress.pairs(key) as on_pairs:
                 done.append(run_distances(run.out, key, spec, progress=on_pairs))
@@ -159,57 +151,6 @@ def sync_job(out: str | Path, tracking_uri: str | None) -> SyncResult:
         return sync(run, uri, tracking.experiment)
 
 
-def stored_study(run: Run) -> Study:
-    """The study that a run was made of."""
-    return parse_study(run.study_path.read_text("utf-8"), name=str(run.study_path))
-
-
-def check_resources(study: Study, address: str | None) -> None:
-    """A GPU or CPUs that are not here cost one line, not a sweep that waits for ever."""
-    wanted = study.resources
-    if address is not None:
-        return
-    gpus = torch.cuda.device_count()
-    if wanted.gpu > gpus:
-        have = f"this machine has {gpus} CUDA device(s)" if gpus else "no CUDA device is here"
-        raise InputError(f"resources.gpu: {wanted.gpu:g} is not allowed: {have}")
-    cpus = os.cpu_count() or 1
-    if wanted.cpu > cpus:
-        raise InputError(f"resources.cpu: {wanted.cpu:g} is not allowed: {cpus} CPUs are here")
-
-
-def check_out(study: Study, folder: Path) -> None:
-    """OUT is new, or holds this very study, perhaps a smaller one.
-
-    Raises:
-        InputError: it holds another study, or this one with other snapshots, or other files.
-    """
-    if not (folder / "run.json").exists():
-        if folder.exists() and not folder.is_dir():
-            raise InputError(f"--out {folder}: is not a folder")
-        begun = {"lock", "study.yaml"}  # all that is there before run.json is
-        names = [path.name for path in folder.iterdir()] if folder.exists() else []
-        strangers = [name for name in names if name not in begun and not name.startswith(".")]
-        if strangers:
-            raise InputError(
-                f"--out {folder}: holds {strangers[0]} but no run.json: "
-                "give an empty folder or one that holds a run"
-            )
-        return
-    run = Run.open(folder)
-    if run.study != study.name:
-        raise InputError(
-            f"--out {folder}: holds the study {run.study!r}, not {study.name!r}: "
-            "give another folder"
-        )
-    every = stored_study(run).snapshot_every
-    if every != study.snapshot_every:
-        raise InputError(
-            f"snapshot_every: {study.snapshot_every} is not allowed: {folder} holds snapshots "
-            f"every {every}; give another --out"
-        )
-
-
 def open_run(study: Study, folder: Path, trials: Sequence[PlannedTrial], retry_failed: bool) -> Run:
     """The run in `folder`, made or grown so that every planned trial has a record."""
     text = study_yaml(study)
@@ -223,6 +164,8 @@ def open_run(study: Study, folder: Path, trials: Sequence[PlannedTrial], retry_f
         if trial.trial_id not in records:
             run.write_record(pending_record(study, trial))
     for record in records.values():
+        if record.state == "completed":
+            drop_checkpoints(run, record.trial_id)  # the driver may have died before it could
         died = record.state == "running"
         again = retry_failed and record.state == "failed"
         if died or again:
@@ -246,9 +189,29 @@ def _connected(
         yield
         return
     progress.note("starting Ray" if address is None else f"connecting to {address}")
-    with connect(address) as cluster:
+    with reached(address) as cluster:
         progress.note(cluster.describe())
+        if todo and not cluster.fits(study.resources.bundle()):
+            raise InputError(
+                f"resources: {study.resources.bundle()} is not allowed: "
+                f"no node of {cluster.describe()} has that much"
+            )
         yield
+
+
+@contextmanager
+def reached(address: str | None) -> Iterator[Cluster]:
+    """The connected cluster.
+
+    Raises:
+        InputError: there is none at the address.
+    """
+    with ExitStack() as stack:
+        try:
+            cluster = stack.enter_context(connect(address))
+        except ValueError as error:
+            raise InputError(f"--address {error}") from None
+        yield cluster
 
 
 def _sweep(
@@ -263,6 +226,13 @@ def _sweep(
 def _compact(run: Run, lock: RunLock, outcome: Outcome) -> None:
     for store in (run.masks, run.metrics):
         outcome.problems += [str(bad) for bad in store.compact(lock).corrupt]
+    # A compaction looks at what it rewrites; a damaged part that stays must show as well.
+    for read in (run.masks.index, run.metrics.load):
+        try:
+            read()
+        except CorruptFile as error:
+            if str(error) not in outcome.problems:
+                outcome.problems.append(str(error))
 
 
 def _sync(run: Run, uri: str, study: Study, outcome: Outcome) -> None:

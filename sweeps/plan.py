@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -103,6 +102,15 @@ def _resolve(study: Study, point: Mapping[str, Any]) -> PlannedTrial:
         stream: seeds["seed"] if seeds[stream] is None else seeds[stream] for stream in SEED_STREAMS
     }
     check_training(config, dataset)
+    if study.judge and config["data"]["validation"] == 0:
+        raise InputError(
+            f"data.validation: 0 is not allowed: {study.judge} judges by a validation split"
+        )
+    if study.scheduler.name == "asha" and study.scheduler.grace_period > epochs:
+        raise InputError(
+            f"scheduler.grace_period: {study.scheduler.grace_period} is not allowed: "
+            f"training lasts {epochs} epochs"
+        )
     trial = PlannedTrial(
         trial_id=trial_id(config),
         config=config,
@@ -160,7 +168,9 @@ def _corners(study: Study) -> Iterator[dict[str, Any]]:
 
 def _check_durations(study: Study, trial: PlannedTrial) -> None:
     for key in ("snapshot_every", "checkpoint_every"):
-        _check_duration(key, getattr(study, key), trial)
+        # A default that is too long is nobody's mistake: the first and the last are always kept.
+        if getattr(study, key) != Study.model_fields[key].default:
+            _check_duration(key, getattr(study, key), trial)
     update_every = trial.config["method"].get("update_every")
     if update_every is not None:
         _check_duration("method.update_every", update_every, trial)
@@ -175,7 +185,9 @@ def _check_duration(key: str, text: str, trial: PlannedTrial) -> None:
 
 
 def _integer(key: str, value: Any, low: int = 0) -> int:
-    whole = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not whole or int(value) != value or not low <= value < 2**32:
-        raise InputError(f"{key}: {value!r} is not allowed: a whole number from {low}")
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not low <= value < 2**31 or int(value) != value:
+        raise InputError(
+            f"{key}: {value!r} is not allowed: a whole number from {low} to {2**31 - 1}"
+        )
     return int(value)

@@ -67,7 +67,7 @@ class ConsoleProgress(Progress):
 
     def note(self, text: str) -> None:
         """One line."""
-        self._console.print(text, style="dim", highlight=False)
+        self._console.print(text, style="dim")
 
     @contextmanager
     def sweep(self) -> Iterator[Callable[[Counts], None]]:
@@ -121,6 +121,6 @@ class ConsoleProgress(Progress):
             nonlocal last
             if time.monotonic() - last >= PLAIN_INTERVAL:
                 last = time.monotonic()
-                self._console.print(f"{text} ({done}/{total} {unit})", highlight=False)
+                self._console.print(f"{text} ({done}/{total} {unit})")
 
         return advance

@@ -6,6 +6,7 @@ Tuner for what is left to do.
 
 import logging
 import math
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ from sweeps.plan import PlannedTrial
 from sweeps.progress import Counts
 from sweeps.searcher import StudySearcher
 from sweeps.study import Study
-from sweeps.task import make_task, now
+from sweeps.task import drop_checkpoints, make_task, now
 from sweeps.tune_trial import TuneTrial
 
 
@@ -47,21 +48,21 @@ def run_sweep(
     if study.search.algorithm == "optuna":
         searcher = StudySearcher(study, run, records)
         num_samples = searcher.left
-        total = num_samples
+        counts = Counts(num_samples, epochs_total=num_samples * study.epochs)
         if num_samples == 0:
             return
     else:
         tasks = [asdict(make_task(study, run, trial)) for trial in trials]
         space = {"task": tune.grid_search(tasks)}
-        total = len(trials)
+        counts = Counts(len(trials), epochs_total=sum(t.config["epochs"] for t in trials))
         if not tasks:
             return
 
     for name in ("ray.tune", "ray.air", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    keeper = RecordKeeper(study, run, lock, records, total, on_progress)
+    keeper = RecordKeeper(study, run, lock, records, counts, on_progress)
     asha = study.scheduler.name == "asha"
-    resources = tune.PlacementGroupFactory([_bundle(study)])
+    resources = tune.PlacementGroupFactory([study.resources.bundle()])
     tuner = tune.Tuner(
         tune.with_resources(TuneTrial, resources),
         param_space=space,
@@ -78,6 +79,7 @@ def run_sweep(
             storage_path=str(run.out / "tune"),
             verbose=0,
             callbacks=[keeper],
+            stop=StopOnError(keeper),
             failure_config=tune.FailureConfig(max_failures=study.resources.max_failures),
             # The state of a trial is kept in OUT by the trial itself. Tune asks for a checkpoint
             # only where a scheduler may stop a trial: that is how the trial learns of it.
@@ -85,13 +87,11 @@ def run_sweep(
         ),
     )
     tuner.fit()
-
-
-def _bundle(study: Study) -> dict[str, float]:
-    bundle = {"CPU": study.resources.cpu}
-    if study.resources.gpu > 0:
-        bundle["GPU"] = study.resources.gpu
-    return bundle
+    if keeper.error is not None:
+        raise keeper.error
+    if any(record.state in ("pending", "running") for record in records.values()):
+        raise KeyboardInterrupt  # a signal made Tune leave before the end
+    shutil.rmtree(run.out / "tune", ignore_errors=True)  # Tune's own state has served
 
 
 def _trial_name(trial: Any) -> str:
@@ -113,7 +113,7 @@ def make_scheduler(study: Study, run: Run, records: Mapping[str, TrialRecord]) -
     scheduler = ASHAScheduler(
         time_attr="epoch",
         metric=settings.metric,
-        mode=settings.mode,
+        mode=settings.direction,
         max_t=max(study.epochs, settings.grace_period,
                   *(r.config["epochs"] for r in records.values()), 1),
         grace_period=settings.grace_period,
@@ -132,6 +132,24 @@ def make_scheduler(study: Study, run: Run, records: Mapping[str, TrialRecord]) -
     return scheduler
 
 
+class StopOnError(tune.Stopper):
+    """Ends the sweep when its records can no longer be kept: a full disk, a lost lock."""
+
+    def __init__(self, keeper: "RecordKeeper") -> None:
+        self._keeper = keeper
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # as for the keeper
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """No trial is ended by its result."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether a record could not be written."""
+        return self._keeper.error is not None
+
+
 class RecordKeeper(tune.Callback):
     """Keeps each trial's record in OUT as Tune's events come in; the only writer of records."""
 
@@ -141,16 +159,17 @@ class RecordKeeper(tune.Callback):
         run: Run,
         lock: RunLock,
         records: dict[str, TrialRecord],
-        total: int,
+        counts: Counts,
         on_progress: Callable[[Counts], None],
     ) -> None:
         self._study = study
         self._run = run
         self._lock = lock
         self._records = records
-        self._counts = Counts(total, epochs_total=total * study.epochs)
+        self._counts = counts
         self._epochs: dict[str, int] = {}
         self._on_progress = on_progress
+        self.error: Exception | None = None  # the first; Tune would blame the trial for it
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its callbacks into OUT/tune; nothing ever reads them back.
@@ -184,10 +203,8 @@ class RecordKeeper(tune.Callback):
         self._counts.done += 1
         completed = int(result["epoch"]) == self._record(trial).config["epochs"]
         self._settle(trial, state="completed" if completed else "stopped", metrics=metrics)
-        if completed:  # the final weights stay; nothing will go on from the checkpoints
-            folder = self._run.checkpoint_folder(_trial_name(trial))
-            for path in folder.glob("*.pt"):
-                path.unlink(missing_ok=True)
+        if completed:
+            drop_checkpoints(self._run, _trial_name(trial))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial's process died more often than is allowed."""
@@ -201,6 +218,14 @@ class RecordKeeper(tune.Callback):
                      reason=f"gave up after {restarts} restarts: {why}")  # fmt: skip
 
     def _settle(self, trial: Any, **changes: Any) -> None:
+        if self._record(trial).state in ("completed", "stopped"):
+            return  # what has ended well stays so, whatever a late process says
+        try:
+            self._write(trial, changes)
+        except Exception as error:
+            self.error = self.error or error
+
+    def _write(self, trial: Any, changes: dict[str, Any]) -> None:
         self._lock.check()
         record = replace(self._record(trial), updated_at=now(), **changes)
         self._records[record.trial_id] = record

@@ -25,7 +25,7 @@ class StudySearcher(Searcher):
     """
 
     def __init__(self, study: Study, run: Run, records: dict[str, TrialRecord]) -> None:
-        super().__init__(metric=study.search.metric, mode=study.search.mode)
+        super().__init__(metric=study.search.metric, mode=study.search.direction)
         self._study = study
         self._run = run
         self._records = records
@@ -34,6 +34,7 @@ class StudySearcher(Searcher):
         self._running: dict[str, PlannedTrial] = {}  # by Tune's id
         self._asked: dict[str, list[str]] = {}  # trial_id -> Optuna's ids that wait for its result
         self._unfinished: list[PlannedTrial] = []
+        self._unheard: dict[str, dict[str, Any]] = {}  # of those, what Optuna will be told
         mine = self._recalled()
         self._samples = len(mine)
         self._optuna = _optuna_search(study, self._space, already=len(mine))
@@ -42,6 +43,7 @@ class StudySearcher(Searcher):
                 self._optuna.add_evaluated_point(parameters, record.metrics[self.metric])
             elif record.state != "failed":
                 self._unfinished.append(trial)
+                self._unheard[trial.trial_id] = parameters
 
     @property
     def left(self) -> int:
@@ -67,6 +69,9 @@ class StudySearcher(Searcher):
         if trial is None:
             return
         failed = error or not result or bool(result.get("failed"))
+        parameters = self._unheard.pop(trial.trial_id, None)
+        if parameters is not None and not failed and result:
+            self._optuna.add_evaluated_point(parameters, result[self.metric])
         for asked in self._asked.pop(trial.trial_id, []):
             self._optuna.on_trial_complete(asked, None if failed else result, error=failed)
 
@@ -85,7 +90,7 @@ class StudySearcher(Searcher):
                 self._asked[trial.trial_id] = [asked]
                 return trial
             if waiting:
-                self._asked[trial.trial_id].append(asked)
+                self._asked.setdefault(trial.trial_id, []).append(asked)
             else:
                 failed = record.state == "failed"
                 self._optuna.on_trial_complete(
@@ -191,5 +196,5 @@ def _optuna_search(study: Study, space: IndexedSpace, already: int) -> Any:
     search = study.search
     seed = int(np.random.SeedSequence([search.seed, already]).generate_state(1)[0])
     return OptunaSearch(
-        space=space.distributions(), metric=search.metric, mode=search.mode, seed=seed
+        space=space.distributions(), metric=search.metric, mode=search.direction, seed=seed
     )

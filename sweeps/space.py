@@ -109,13 +109,13 @@ def _parse_sampler(value: Mapping[Any, Any], where: str) -> Sampler:
         return Sampler("choice", options=tuple(given))
     try:
         low, high = (_number(bound) for bound in given)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError(f"{where}.{kind}: {given!r} is not allowed: [low, high]") from None
     if not low < high:
         raise InputError(f"{where}.{kind}: {given!r} is not allowed: low must be below high")
     if kind == "loguniform" and low <= 0:
         raise InputError(f"{where}.loguniform: {given!r} is not allowed: low must be above 0")
-    if kind == "randint" and not (low.is_integer() and high.is_integer()):
+    if kind == "randint" and not (low.is_integer() and high.is_integer() and high < 2**53):
         raise InputError(f"{where}.randint: {given!r} is not allowed: bounds must be integers")
     return Sampler(kind, low, high)
 

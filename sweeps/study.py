@@ -32,7 +32,28 @@ class Seeds(_Part):
     data: Annotated[int, Field(ge=0, lt=2**32)] | None = None
 
 
-class Search(_Part):
+class _Judge(_Part):
+    """By which metric of the validation split trials are judged."""
+
+    metric: JUDGED_BY = "validation_accuracy"
+    mode: Literal["max", "min"] | None = Field(
+        default=None, description="null: max for an accuracy, min for a loss"
+    )
+
+    @property
+    def direction(self) -> str:
+        """`max` or `min`, by the metric."""
+        return "min" if self.metric.endswith("loss") else "max"
+
+    @model_validator(mode="after")
+    def _mode_fits(self) -> "_Judge":
+        if self.mode not in (None, self.direction):
+            raise ValueError(f"mode {self.mode!r} is not allowed: {self.metric} is to be "
+                             f"{self.direction}imised")  # fmt: skip
+        return self
+
+
+class Search(_Judge):
     """How the space becomes trials.
 
     `grid` takes every combination of the lists. `random` takes `num_samples` draws of the samplers,
@@ -42,12 +63,10 @@ class Search(_Part):
 
     algorithm: Literal["grid", "random", "optuna"] = "grid"
     num_samples: int = Field(default=1, ge=1)
-    metric: JUDGED_BY = "validation_accuracy"
-    mode: Literal["max", "min"] = "max"
     seed: int = Field(default=0, ge=0, lt=2**32)
 
 
-class Scheduler(_Part):
+class Scheduler(_Judge):
     """Whether trials may be stopped early.
 
     `fifo` trains every trial to its end. `asha` (asynchronous successive halving, Li et al. 2020)
@@ -57,8 +76,6 @@ class Scheduler(_Part):
     """
 
     name: Literal["fifo", "asha"] = "fifo"
-    metric: JUDGED_BY = "validation_accuracy"
-    mode: Literal["max", "min"] = "max"
     grace_period: int = Field(default=1, ge=1, description="epochs that every trial gets")
     reduction_factor: int = Field(default=4, ge=2, description="one in so many goes on")
 
@@ -66,10 +83,14 @@ class Scheduler(_Part):
 class Resources(_Part):
     """What one trial takes."""
 
-    cpu: float = Field(default=1, gt=0)
+    cpu: float = Field(default=1, ge=0.01)
     gpu: float = Field(default=0, ge=0, description="fractions share a device among trials")
-    threads: int = Field(default=1, ge=1, description="torch threads of a trial")
+    threads: int = Field(default=1, ge=1, le=1024, description="torch threads of a trial")
     max_failures: int = Field(default=3, ge=0, description="restarts of a trial whose process died")
+
+    def bundle(self) -> dict[str, float]:
+        """The same in Ray's words."""
+        return {"CPU": self.cpu, **({"GPU": self.gpu} if self.gpu > 0 else {})}
 
 
 class Tracking(_Part):
@@ -98,7 +119,7 @@ class Study(_Part):
     model: dict[str, Any]
     method: dict[str, Any]
     optimizer: dict[str, Any] = Field(default_factory=lambda: {"name": "sgd"})
-    epochs: int = Field(default=20, ge=1)
+    epochs: int = Field(default=20, ge=1, lt=2**31)
     snapshot_every: str = Field(
         default="5ep", description="`5ep` epochs or `100it` optimiser steps"
     )
@@ -119,6 +140,14 @@ class Study(_Part):
     def _named_section(cls, section: Any) -> Any:
         # `data: digits` is short for `data: {name: digits}`
         return {"name": section} if isinstance(section, str) else section
+
+    @field_validator("data")
+    @classmethod
+    def _absolute_path(cls, data: dict[str, Any]) -> dict[str, Any]:
+        # Workers and a later resume have other working folders.
+        if isinstance(data.get("path"), str):
+            return {**data, "path": str(Path(data["path"]).expanduser().absolute())}
+        return data
 
     @field_validator("snapshot_every", "checkpoint_every")
     @classmethod
@@ -146,15 +175,18 @@ class Study(_Part):
             )
         if self.search.algorithm == "optuna" and len(grids) > 1:
             raise InputError("space: search.algorithm: optuna takes one grid, not a list of grids")
+        if self.search.algorithm == "optuna" and not any((g.lists or g.samplers) for g in grids):
+            raise InputError("search.algorithm: 'optuna' is not allowed: space is empty")
         if self.search.algorithm == "random" and not sampled:
             raise InputError("search.algorithm: 'random' is not allowed: space has no sampler")
-        judged = self.search.algorithm == "optuna" or self.scheduler.name == "asha"
-        if judged and self.data.get("validation", 0.1) == 0:
-            key = "scheduler.name: asha" if self.scheduler.name == "asha" else "search: optuna"
-            raise InputError(
-                f"data.validation: 0 is not allowed: {key} judges by a validation split"
-            )
         return self
+
+    @property
+    def judge(self) -> str | None:
+        """What judges trials while they train, and so needs a validation split."""
+        if self.scheduler.name == "asha":
+            return "scheduler.name: asha"
+        return "search.algorithm: optuna" if self.search.algorithm == "optuna" else None
 
     def grids(self) -> list[Grid]:
         """The parsed space; its keys are the ones that decide a trial's result."""
@@ -171,12 +203,15 @@ class _UniqueKeys(yaml.SafeLoader):
 def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            continue  # `<<: *base`, whose keys may be given again
         key = loader.construct_object(key_node)
         if not isinstance(key, str | int | float):
             raise InputError(f"line {key_node.start_mark.line + 1}: a key must be a plain name")
         if key in seen:
             raise InputError(f"line {key_node.start_mark.line + 1}: {key} is given twice")
         seen.add(key)
+    loader.flatten_mapping(node)
     return loader.construct_mapping(node, deep=True)
 
 
@@ -243,6 +278,11 @@ def _override(raw: dict[Any, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise InputError(f"--set {override}: is not allowed: KEY=VALUE, such as method.density=0.1")
+    if key.startswith("space."):
+        _override_space(raw, key.removeprefix("space."), _yaml(text, f"--set {key}"))
+        return
+    for grid in _grids(raw):  # the override is the only value from now on
+        grid.pop(key, None)
     *parents, last = key.split(".")
     node: Any = raw
     for parent in parents:
@@ -252,6 +292,20 @@ def _override(raw: dict[Any, Any], override: str) -> None:
         if not isinstance(node, dict):
             raise InputError(f"--set {key}: {parent} holds a value, not keys")
     node[last] = _yaml(text, f"--set {key}")
+
+
+def _override_space(raw: dict[Any, Any], key: str, value: Any) -> None:
+    """Set one key in every grid of the space."""
+    if raw.get("space") is None:
+        raw["space"] = {}
+    for grid in _grids(raw):
+        grid[key] = value
+
+
+def _grids(raw: dict[Any, Any]) -> list[dict[Any, Any]]:
+    space = raw.get("space")
+    return [grid for grid in (space if isinstance(space, list) else [space])
+            if isinstance(grid, dict)]  # fmt: skip
 
 
 def builtin_names() -> list[str]:

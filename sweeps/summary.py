@@ -1,5 +1,6 @@
 """What the command line prints about a run."""
 
+import math
 import shutil
 import sys
 from collections import Counter
@@ -8,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from storage.distances import list_distances
+from storage.lock import RunLock
 from storage.runs import Run
 
 if TYPE_CHECKING:
@@ -26,19 +27,25 @@ def print_status(out: str, console: Console) -> None:
     run = Run.open(out)
     records = run.records()
     states = Counter[str](record.state for record in records.values())
-    console.print(f"{run.study} in {run.out}", highlight=False)
+    console.print(f"{run.study} in {run.out}")
     counted = ", ".join(f"{states[state]} {state}" for state in STATES if states[state])
-    console.print(f"  trials     {len(records)}: {counted or 'none'}", highlight=False)
+    console.print(f"  trials     {len(records)}: {counted or 'none'}")
     files, size = run.masks.usage()
-    console.print(f"  masks      {files} files, {readable_bytes(size)}", highlight=False)
+    console.print(f"  masks      {files} files, {readable_bytes(size)}")
     for spec in list_distances(run.out):
-        console.print(f"  distances  {spec.describe()} -> {shown(spec.path)}", highlight=False)
+        console.print(f"  distances  {spec.describe()} -> {shown(spec.path)}")
     for record in records.values():
         if record.state == "failed":
-            console.print(f"  failed     {record.trial_id}: {escape(record.reason or '')} "
-                          f"({run.log_path(record.trial_id)})", highlight=False)  # fmt: skip
-    if any(states[state] for state in ("running", "pending")):
-        console.print(f"go on, unless it is running: toposweep resume {out}", highlight=False)
+            console.print(f"  failed     {record.trial_id}: {record.reason or ''} "
+                          f"({run.log_path(record.trial_id)})")  # fmt: skip
+    driver = RunLock(run.out, "status").holder()
+    if driver is not None:
+        console.print(
+            f"  driver     {driver.purpose}, pid {driver.process.pid} on {driver.process.host}, "
+            f"since {driver.since}"
+        )
+    elif states["running"] or states["pending"]:
+        console.print(f"  driver     none; go on with: toposweep resume {out}")
 
 
 def shown(path: Path | str) -> str:
@@ -62,23 +69,21 @@ def print_outcome(outcome: "Outcome", console: Console) -> None:
     console.print()
     console.print(accuracy_table(run))
     counted = ", ".join(f"{states[state]} {state}" for state in STATES if states[state])
-    console.print(f"trials     {counted}", highlight=False)
+    console.print(f"trials     {counted}")
     for trial_id in outcome.failed:
         reason = records[trial_id].reason or ""
-        console.print(f"  failed   {trial_id}: {escape(reason)}", highlight=False)
+        console.print(f"  failed   {trial_id}: {reason}")
     if outcome.failed:
-        console.print(
-            f"  again    toposweep resume {shown(run.out)} --retry-failed", highlight=False
-        )
-    console.print(f"masks      {shown(run.out / 'masks')}", highlight=False)
-    console.print(f"metrics    {shown(run.out / 'metrics')}", highlight=False)
+        console.print(f"  again    toposweep resume {shown(run.out)} --retry-failed")
+    console.print(f"masks      {shown(run.out / 'masks')}")
+    console.print(f"metrics    {shown(run.out / 'metrics')}")
     for spec in list_distances(run.out):
-        console.print(f"distances  {spec.describe()} -> {shown(spec.path)}", highlight=False)
-    console.print(f"report     {shown(outcome.report or '')}", highlight=False)
+        console.print(f"distances  {spec.describe()} -> {shown(spec.path)}")
+    console.print(f"report     {shown(outcome.report or '')}")
     if outcome.tracking_uri.startswith("sqlite"):
-        console.print(f"mlflow     {mlflow_command(outcome.tracking_uri)}", highlight=False)
+        console.print(f"mlflow     {mlflow_command(outcome.tracking_uri)}")
     else:
-        console.print(f"mlflow     {outcome.tracking_uri}", highlight=False)
+        console.print(f"mlflow     {outcome.tracking_uri}")
 
 
 def accuracy_table(run: Run) -> Table:
@@ -107,8 +112,7 @@ def print_distances(result: "DistanceResult", console: Console) -> None:
     """One line for a finished matrix."""
     console.print(
         f"{result.name}: {result.n_snapshots} snapshots, {result.n_pairs} pairs "
-        f"({result.n_computed} computed now) in {result.seconds:.1f} s -> {shown(result.path)}",
-        highlight=False,
+        f"({result.n_computed} computed now) in {result.seconds:.1f} s -> {shown(result.path)}"
     )
 
 
@@ -122,7 +126,9 @@ def readable_bytes(count: float) -> str:
 
 
 def readable_seconds(seconds: float) -> str:
-    """`4.2 s`, `12 min`, `3.5 h`."""
+    """`4.2 s`, `12 min`, `3.5 h`; `unknown` for nan."""
+    if math.isnan(seconds):
+        return "unknown"
     if seconds < 120:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -52,6 +52,12 @@ def pending_record(study: Study, trial: PlannedTrial) -> TrialRecord:
     )
 
 
+def drop_checkpoints(run: Run, trial_id: str) -> None:
+    """Delete a completed trial's checkpoints: its final weights stay, nothing goes on from it."""
+    for path in run.checkpoint_folder(trial_id).glob("*.pt"):
+        path.unlink(missing_ok=True)
+
+
 def now() -> str:
     """The time as it stands in records: ISO 8601, UTC."""
     return datetime.now(UTC).isoformat(timespec="microseconds")

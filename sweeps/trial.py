@@ -62,12 +62,17 @@ class Trial:
         self._log = _open_log(self._run.log_path(task.trial_id), task.trial_id)
         self._pending: list[dict[str, Any]] = []
         self._last_row: dict[str, Any] = {}
-        self._snapshot_step = -1  # the newest snapshot's
+        self._snapshot_step = -1  # of the newest snapshot that this attempt took
         # A commit mostly waits for the disk: a thread of its own lets training go on meanwhile.
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="snapshot")
         self._committing: Future[Any] | None = None
 
-        self.training = Training(task.config, task.data_path, task.device, task.threads)
+        try:
+            self.training = Training(task.config, task.data_path, task.device, task.threads)
+        except Exception as error:
+            self.log_failure(error)
+            self.close()
+            raise
         self._snapshot_steps = parse_duration(task.snapshot_every).steps(
             self.training.steps_per_epoch
         )
@@ -79,7 +84,6 @@ class Trial:
             self._log.info("attempt %d begins from scratch", self.claim.attempt)
             self._commit_snapshot()
         else:
-            self._snapshot_step = self.claim.first_step
             self._log.info("attempt %d goes on from step %d", self.claim.attempt,
                            self.claim.first_step)  # fmt: skip
 
@@ -98,10 +102,17 @@ class Trial:
             TrainingFailed: the loss is not finite.
             FencedError: another attempt has taken over.
         """
-        if not self.finished:
-            self._train_epoch()
-        if self.finished:
-            self._finish()
+        try:
+            if not self.finished:
+                self._train_epoch()
+            if self.finished:
+                self._finish()
+        except FencedError:
+            raise
+        except Exception:
+            self._flush_metrics()  # what it measured before it failed says why
+            self._await_snapshot()
+            raise
         return {**self._last_row, "done": self.finished}
 
     def _train_epoch(self) -> None:
@@ -150,9 +161,9 @@ class Trial:
             handler.close()
             self._log.removeHandler(handler)
 
-    def log_failure(self, reason: str, trace: str) -> None:
+    def log_failure(self, error: Exception) -> None:
         """Leave the reason in the trial's log."""
-        self._log.error("failed: %s\n%s", reason, trace)
+        self._log.error("failed: %s", error, exc_info=error)
 
     def _claim(self) -> Claim:
         """Claim the next attempt, with the training's state set to the step it goes on from."""
@@ -164,6 +175,8 @@ class Trial:
             for checkpoint in list_checkpoints(self._folder, claims):
                 try:
                     payload = checkpoint.read()
+                except FileNotFoundError:  # pruned by an attempt that is still alive: look again
+                    return first_step(read_claims(self._run.out, self.task.trial_id))
                 except CorruptFile as error:
                     self._log.warning("%s; going on from an older checkpoint", error)
                     continue
@@ -216,8 +229,7 @@ class Trial:
         self._flush_metrics()
         self._await_snapshot()
         started = time.perf_counter()
-        if not is_current(self._run.out, self.claim):
-            raise FencedError(f"attempt {self.claim.attempt} has been replaced by a later one")
+        self._check_current()
         buffer = io.BytesIO()
         state = {
             "training": self.training.state_dict(),
@@ -230,9 +242,12 @@ class Trial:
         self.timing.checkpoints += time.perf_counter() - started
         self.timing.counts["checkpoints"] += 1
 
-    def _finish(self) -> None:
+    def _check_current(self) -> None:
         if not is_current(self._run.out, self.claim):
             raise FencedError(f"attempt {self.claim.attempt} has been replaced by a later one")
+
+    def _finish(self) -> None:
+        self._check_current()
         write_atomic(self._run.weights_path(self.task.trial_id), self.training.weights_bytes())
         self._log.info(
             "completed: %.2f s training, %.3f s streaming %d snapshots, %.3f s checkpoints",

@@ -8,7 +8,7 @@ from ray import tune
 from storage import InputError
 from sweeps.task import TrialTask
 from sweeps.training import TrainingFailed
-from sweeps.trial import Trial
+from sweeps.trial import FencedError, Trial
 
 
 class TuneTrial(tune.Trainable):
@@ -37,10 +37,12 @@ class TuneTrial(tune.Trainable):
             if self._trial is None:
                 self._trial = Trial(self._task)
             return self._tell(self._trial.step())
+        except FencedError:
+            raise  # Tune starts the trial again where it is Tune's; nobody does for a zombie
         except Exception as error:
             self._failure = _failure(error)
             if self._trial is not None:
-                self._trial.log_failure(self._failure["reason"], self._failure["traceback"])
+                self._trial.log_failure(error)
             return {"done": True, "failed": True, "failure": self._failure, **_WORST}
 
     def _tell(self, result: dict[str, Any]) -> dict[str, Any]:

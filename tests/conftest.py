@@ -17,3 +17,10 @@ def ray_here() -> Iterator[None]:
 
     with connect(cpus=2):
         yield
+
+
+@pytest.fixture(autouse=True)
+def no_tracking_uri_is_left_behind() -> Iterator[None]:
+    """`mlflow.set_tracking_uri` puts the address into the environment, where a job would see it."""
+    yield
+    os.environ.pop("MLFLOW_TRACKING_URI", None)

@@ -78,18 +78,16 @@ def test_the_distance_from_the_start_is_zero_at_the_start_and_then_grows(finishe
 
 
 def test_mlflow_finds_trials_by_configuration_and_by_final_metrics(finished: Run) -> None:
-    mlflow.set_tracking_uri(f"sqlite:///{finished.out.parent / 'mlflow.db'}")
-    found = mlflow.search_runs(
-        experiment_names=["whole"],
-        filter_string="params.method_name = 'set' and metrics.test_accuracy > 0.1",
+    client = mlflow.MlflowClient(f"sqlite:///{finished.out.parent / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("whole").experiment_id
+    found = client.search_runs(
+        [experiment], "params.method_name = 'set' and metrics.test_accuracy > 0.1"
     )
-    assert sorted(found["tags.trial_id"]) == sorted(
+    assert sorted(child.data.tags["trial_id"] for child in found) == sorted(
         finished.trials().query("method_name == 'set'")["trial_id"]
     )
-    parent = mlflow.search_runs(
-        experiment_names=["whole"], filter_string=f"tags.run_uuid = '{finished.uuid}'"
-    )
-    assert len(parent) == 5  # four children and their parent
+    family = client.search_runs([experiment], f"tags.run_uuid = '{finished.uuid}'")
+    assert len(family) == 5  # four children and their parent
 
 
 def test_the_report_names_every_trial(finished: Run) -> None:
@@ -121,7 +119,13 @@ def test_another_study_in_out_is_refused_and_nothing_is_touched(
 ) -> None:
     run_study(small(), tmp_path / "out")
     before = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
-    for other in (small(name="other"), small(snapshot_every="2ep")):
+    others = [
+        small(name="other"),
+        small(snapshot_every="2ep"),
+        small(method={"name": "static", "density": 0.3}),
+        small(seed=1),
+    ]
+    for other in others:
         with pytest.raises(InputError):
             run_study(other, tmp_path / "out")
     assert {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()} == before
@@ -206,6 +210,19 @@ def test_optuna_judges_by_validation_and_trains_no_configuration_twice(
     assert {r.state for r in run.records().values()} == {"completed"}
     run_study(study, tmp_path / "out")
     assert set(attempts(run).values()) == {1}
+
+
+def test_a_point_that_an_earlier_driver_left_unfinished_may_be_suggested_again(
+    small: Small, tmp_path: Path
+) -> None:
+    space = {"method.density": [0.2, 0.4]}
+    search = {"algorithm": "optuna", "num_samples": 1}
+    run = run_study(small(epochs=1, space=space, search=search), tmp_path / "out")
+    (first,) = run.records().values()
+    run.write_record(replace(first, state="pending", metrics={}))
+    run_study(small(epochs=1, space=space, search={**search, "num_samples": 8}), tmp_path / "out")
+    assert {r.state for r in run.records().values()} == {"completed"}
+    assert attempts(run)[first.trial_id] == 2
 
 
 def test_an_optuna_search_goes_on_with_what_an_earlier_driver_left(

@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+from pathlib import Path
 
 import pytest
 import yaml
@@ -77,7 +78,7 @@ def test_a_resolved_study_reads_back_as_itself() -> None:
         ({"optimizer": {"name": "sgd", "batch_size": 10_000}}, ["optimizer.batch_size", "10000"]),
         ({"optimizer": {"name": "sgd", "lr": -1}}, ["optimizer.lr", "-1"]),
         ({"epochs": 0}, ["epochs", "0"]),
-        ({"snapshot_every": "5ep"}, ["snapshot_every", "5ep", "2ep"]),
+        ({"snapshot_every": "3ep"}, ["snapshot_every", "3ep", "2ep"]),
         ({"snapshot_every": "5 epochs"}, ["snapshot_every", "5 epochs"]),
         ({"snapshot_every": "0ep"}, ["snapshot_every", "0ep"]),
         ({"checkpoint_every": "9ep"}, ["checkpoint_every", "9ep"]),
@@ -102,6 +103,24 @@ def test_a_resolved_study_reads_back_as_itself() -> None:
         ({"distances": {"../up": {}}}, ["distances", "../up"]),
         ({"tracking": {"uri": "nonsense:/x"}}, ["tracking.uri", "nonsense"]),
         ({"name": "../up"}, ["name", "../up"]),
+        ({"epochs": 10**400}, ["epochs"]),
+        ({"space": {"epochs": [10**400]}}, ["epochs"]),
+        (
+            {"space": {"seed": {"uniform": [0, 10**400]}}, "search": {"algorithm": "random"}},
+            ["space.seed.uniform"],
+        ),
+        (
+            {"space": {"seed": {"randint": [0, 1e30]}}, "search": {"algorithm": "random"}},
+            ["space.seed.randint"],
+        ),
+        ({"resources": {"threads": 100_000}}, ["resources.threads", "100000"]),
+        ({"search": {"metric": "validation_loss", "mode": "max"}}, ["search", "max", "minimised"]),
+        ({"search": {"algorithm": "optuna"}}, ["search.algorithm", "space"]),
+        ({"scheduler": {"name": "asha", "grace_period": 9}}, ["scheduler.grace_period", "9"]),
+        (
+            {"scheduler": {"name": "asha"}, "space": {"data.validation": [0.1, 0]}},
+            ["data.validation", "asha"],
+        ),
         ({"seeds": {"topolgy": 3}}, ["seeds.topolgy", "topology"]),
         ({"search": {"algoritm": "grid"}}, ["search.algoritm", "algorithm"]),
     ],
@@ -140,6 +159,43 @@ def test_overrides_set_one_dotted_key() -> None:
     assert (changed.method["density"], changed.epochs, changed.space) == (0.02, 9, None)
     with pytest.raises(InputError, match="KEY=VALUE"):
         load_study("quickstart", ["epochs"])
+
+
+def test_an_override_wins_over_the_space() -> None:
+    changed = load_study("quickstart", ["method.density=0.02", "space.seed=[7]"])
+    trials = plan_trials(changed)
+    assert {t.config["method"].get("density", 0.02) for t in trials} == {0.02}
+    assert {t.seed for t in trials} == {7}
+    assert len(trials) == 3
+
+
+def test_a_relative_data_path_is_resolved_where_the_study_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    read = study(data={"name": "mnist", "path": "here"})
+    assert read.data["path"] == str(tmp_path / "here")
+
+
+def test_a_default_interval_longer_than_training_is_no_mistake() -> None:
+    few = check_study({k: v for k, v in BASE.items() if k != "snapshot_every"})
+    assert len(plan_trials(few)) == 1
+
+
+def test_yaml_anchors_and_merge_keys_work() -> None:
+    text = """
+name: merged
+data: digits
+model: {name: mlp, hidden: [8]}
+method: &base {name: set, density: 0.5}
+epochs: 2
+snapshot_every: 1ep
+space: {seed: [0]}
+"""
+    assert parse_study(text + "optimizer: {<<: {name: sgd, lr: 0.1}, lr: 0.2}\n").optimizer == {
+        "name": "sgd",
+        "lr": 0.2,
+    }
 
 
 def test_the_schema_knows_every_key_and_accepts_the_built_in_study() -> None:

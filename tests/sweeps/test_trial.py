@@ -14,7 +14,7 @@ from storage import Run
 from storage.attempts import read_claims
 from sweeps.study import Study
 from sweeps.task import TrialTask
-from sweeps.training import load_model
+from sweeps.training import TrainingFailed, load_model
 from sweeps.training.data import DATASETS, load_dataset
 from sweeps.trial import FencedError, Trial, run_trial
 from sweeps.tune_trial import TuneTrial
@@ -221,3 +221,23 @@ def test_a_trial_that_has_ended_cannot_begin_again(small: Small, begin: Begin) -
     with pytest.raises(FencedError):
         Trial(task)
     assert len(read_claims(run.out, task.trial_id)) == 1
+
+
+def test_what_was_measured_before_a_failure_is_kept(small: Small, begin: Begin) -> None:
+    run, (task,) = begin(small(checkpoint_every="4ep", snapshot_every="4ep"))
+    trial = Trial(task)
+    trial.step()
+    trial.training.parameters.values.fill_(float("nan"))
+    with pytest.raises(TrainingFailed):
+        trial.step()
+    assert run.metrics.load()["epoch"].tolist() == [1]
+
+
+def test_a_fenced_trial_is_not_a_failed_one(small: Small, begin: Begin) -> None:
+    # Tune starts it again; as a result it would be failed for good.
+    _, (task,) = begin(small())
+    actor = TuneTrial(tune_config(task))
+    actor.step()
+    Trial(task)
+    with pytest.raises(FencedError):
+        actor.step()

@@ -1,0 +1,128 @@
+"""All that can be known to be wrong with a job before anything starts."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from cluster import check_address
+from storage.errors import InputError
+from storage.filesystem import local_folder
+from storage.records import flatten_config
+from storage.runs import Run
+from storage.tracking_uri import check_uri, resolve_uri
+from sweeps.plan import PlannedTrial, plan_trials
+from sweeps.study import Study, parse_study
+
+# What an Optuna search must have in common with the one that OUT holds; all but num_samples.
+_SAME = ("data", "model", "method", "optimizer", "epochs", "seed", "seeds", "space")
+
+
+@dataclass(frozen=True)
+class CheckedJob:
+    """A study that can run: where, tracked by what, and its planned trials."""
+
+    folder: Path
+    uri: str
+    trials: list[PlannedTrial]
+
+
+def check_job(
+    study: Study, out: str | Path | None, address: str | None, tracking_uri: str | None
+) -> CheckedJob:
+    """Check a job whole; makes nothing.
+
+    Raises:
+        InputError: the first thing that is wrong, in one line.
+    """
+    folder = local_folder(out if out is not None else Path("runs") / study.name)
+    check_resources(study, address)
+    try:
+        check_address(address)
+    except ValueError as error:
+        raise InputError(f"--address {error}") from None
+    uri = resolve_uri(folder, tracking_uri, study.tracking.uri)
+    check_uri(uri)
+    trials = plan_trials(study)
+    check_out(study, folder, trials)
+    return CheckedJob(folder, uri, trials)
+
+
+def check_resources(study: Study, address: str | None) -> None:
+    """A GPU or CPUs that are not here cost one line, not a sweep that waits for ever."""
+    if address is not None:
+        return  # the cluster is asked once it is connected
+    wanted = study.resources
+    gpus = torch.cuda.device_count()
+    if wanted.gpu > gpus:
+        have = f"this machine has {gpus} CUDA device(s)" if gpus else "no CUDA device is here"
+        raise InputError(f"resources.gpu: {wanted.gpu:g} is not allowed: {have}")
+    cpus = os.cpu_count() or 1
+    if wanted.cpu > cpus:
+        raise InputError(f"resources.cpu: {wanted.cpu:g} is not allowed: {cpus} CPUs are here")
+
+
+def check_out(study: Study, folder: Path, trials: Sequence[PlannedTrial]) -> None:
+    """OUT is new, or holds this very study, perhaps a smaller one.
+
+    Raises:
+        InputError: it holds another study, this one with other snapshots, or other files.
+    """
+    if (folder / "run.json").exists():
+        _check_same(study, folder, trials)
+        return
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--out {folder}: is not a folder")
+    begun = {"lock", "study.yaml"}  # all that is there before run.json is
+    names = [path.name for path in folder.iterdir()] if folder.exists() else []
+    strangers = [name for name in names if name not in begun and not name.startswith(".")]
+    if strangers:
+        raise InputError(
+            f"--out {folder}: holds {strangers[0]} but no run.json: "
+            "give an empty folder or one that holds a run"
+        )
+
+
+def _check_same(study: Study, folder: Path, trials: Sequence[PlannedTrial]) -> None:
+    run = Run.open(folder)
+    if run.study != study.name:
+        raise InputError(
+            f"--out {folder}: holds the study {run.study!r}, not {study.name!r}: "
+            "give another folder"
+        )
+    stored = stored_study(run)
+    if stored.snapshot_every != study.snapshot_every:
+        raise InputError(
+            f"snapshot_every: {study.snapshot_every} is not allowed: {folder} holds snapshots "
+            f"every {stored.snapshot_every}; give another --out"
+        )
+    if study.search.algorithm == "optuna":
+        _check_same_search(study, stored, folder)
+        return
+    planned = {trial.trial_id for trial in trials}
+    for record in run.records().values():
+        if record.trial_id not in planned:
+            told = ", ".join(f"{k}={v}" for k, v in flatten_config(record.config).items()
+                             if k in ("method_name", "method_density", "seed"))  # fmt: skip
+            raise InputError(
+                f"--out {folder}: holds trials that this study does not have, such as "
+                f"{record.trial_id} ({told}): a study may only grow; give another folder"
+            )
+
+
+def _check_same_search(study: Study, stored: Study, folder: Path) -> None:
+    asked = study.search.model_dump(exclude={"num_samples"})
+    same = {key: getattr(study, key) == getattr(stored, key) for key in _SAME}
+    same["search"] = asked == stored.search.model_dump(exclude={"num_samples"})
+    for key, equal in same.items():
+        if not equal:
+            raise InputError(
+                f"{key}: differs from the search that --out {folder} holds: give another folder"
+            )
+
+
+def stored_study(run: Run) -> Study:
+    """The study that a run was made of."""
+    return parse_study(run.study_path.read_text("utf-8"), name=str(run.study_path))
