@@ -17,6 +17,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from storage.lock import RunLock
+from storage.records import ENDED
 from storage.runs import Run, TrialRecord
 from sweeps.plan import PlannedTrial
 from sweeps.progress import Counts
@@ -89,7 +90,8 @@ def run_sweep(
     tuner.fit()
     if keeper.error is not None:
         raise keeper.error
-    if any(record.state in ("pending", "running") for record in records.values()):
+    ours = [records[trial.trial_id] for trial in trials] or records.values()
+    if any(record.state not in ENDED for record in ours):
         raise KeyboardInterrupt  # a signal made Tune leave before the end
     shutil.rmtree(run.out / "tune", ignore_errors=True)  # Tune's own state has served
 
