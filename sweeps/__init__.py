@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sweeps.job import run_study
-    from sweeps.study import Study, load_study
+    from sweeps.study import Study
+    from sweeps.study_file import load_study
 
 __all__ = ["Study", "load_study", "run_study"]
 
@@ -15,8 +16,12 @@ def __getattr__(name: str) -> Any:
         from sweeps.job import run_study
 
         return run_study
-    if name in ("Study", "load_study"):
-        import sweeps.study
+    if name == "Study":
+        from sweeps.study import Study
 
-        return getattr(sweeps.study, name)
+        return Study
+    if name == "load_study":
+        from sweeps.study_file import load_study
+
+        return load_study
     raise AttributeError(f"module 'sweeps' has no attribute {name!r}")

@@ -14,7 +14,8 @@ from storage.records import flatten_config
 from storage.runs import Run
 from storage.tracking_uri import check_uri, resolve_uri
 from sweeps.plan import PlannedTrial, plan_trials
-from sweeps.study import Study, parse_study
+from sweeps.study import Study
+from sweeps.study_file import parse_study
 
 # What an Optuna search must have in common with the one that OUT holds; all but num_samples.
 _SAME = ("data", "model", "method", "optimizer", "epochs", "seed", "seeds", "space")

@@ -74,7 +74,7 @@ def run(
 
     A finished OUT that holds a smaller version of the study gets only what is new.
     """
-    from sweeps.study import load_study
+    from sweeps.study_file import load_study
 
     checked = load_study(study, overrides)
     if dry_run:
@@ -94,7 +94,7 @@ def run(
 def resume(out: str, retry_failed: bool, address: str | None, tracking_uri: str | None) -> None:
     """Go on with the run in OUT after whatever stopped it; finished trials do not run again."""
     from storage.runs import Run
-    from sweeps.study import load_study
+    from sweeps.study_file import load_study
 
     stored = Run.open(out)
     _run_job(load_study(stored.study_path), out, address, tracking_uri, retry_failed)
@@ -228,7 +228,7 @@ def verify(out: str) -> None:
 @click.argument("name", required=False)
 def studies(name: str | None) -> None:
     """List the built-in studies, or print the one called NAME."""
-    from sweeps.study import builtin_names, builtin_text, load_study
+    from sweeps.study_file import builtin_names, builtin_text, load_study
 
     if name is not None:
         _out.print(builtin_text(name), end="")

@@ -13,8 +13,8 @@ from storage.records import ENDED
 from storage.runs import Run, flatten_config
 from sweeps.checks import CheckedJob
 from sweeps.plan import PlannedTrial
+from sweeps.readable import readable_bytes, readable_seconds
 from sweeps.study import Study
-from sweeps.summary import readable_bytes, readable_seconds
 from sweeps.training import estimate
 from sweeps.training.config import parse_config
 from sweeps.training.data import load_dataset

@@ -19,7 +19,8 @@ from sweeps.checks import check_job, check_out, stored_study
 from sweeps.plan import PlannedTrial
 from sweeps.progress import Progress
 from sweeps.report import build_report
-from sweeps.study import Study, check_study, load_study, study_yaml
+from sweeps.study import Study, check_study
+from sweeps.study_file import load_study, study_yaml
 from sweeps.task import drop_checkpoints, now, pending_record
 from sweeps.validation import validated
 from topology.pairwise import DistanceResult, DistanceSpec, run_distances

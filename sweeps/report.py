@@ -22,6 +22,7 @@ from sweeps.configurations import (
     telling_columns,
     value_text,
 )
+from sweeps.readable import readable_bytes
 from sweeps.report_accuracy import accuracy_section
 from sweeps.report_data import RunData, read_run
 from sweeps.report_distances import distance_section
@@ -208,20 +209,12 @@ def _folders(data: RunData) -> list[tuple[str, str]]:
             continue  # damaged, which read_run has said
         if files:
             count = f"{files:,} file{'s' * (files > 1)}"
-            rows.append((folder, f"{what}, Parquet ({count}, {_bytes(size)})"))
+            rows.append((folder, f"{what}, Parquet ({count}, {readable_bytes(size)})"))
     for stored in data.distances:
         what = f"{stored.pairs:,} pairs, a row each; labels.parquet names i and j"
         rows.append((f"distances/{stored.name}/matrix.parquet", what))
     rows.append(("trials/", "each trial's configuration, state and final metrics, JSON"))
     return rows
-
-
-def _bytes(count: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
 
 
 def _code(data: RunData) -> str:

@@ -1,17 +1,14 @@
-"""The study file: what it may say, read and checked before anything starts."""
+"""What a study may say, every value checked before anything starts."""
 
 import re
-from collections.abc import Iterable
-from importlib import resources as package_resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from storage.durations import parse_duration
 from storage.errors import InputError
-from storage.tracking_uri import check_uri, redacted
+from storage.tracking_uri import check_uri
 from sweeps.sections import SECTIONS, TRIAL_KEYS, check_section, section_schema
 from sweeps.space import Grid, parse_space
 from sweeps.validation import refuse_unknown, validated
@@ -196,63 +193,6 @@ class Study(_Part):
         return grids
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML lets a later key silently replace an earlier one; a study must not."""
-
-
-def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[Any] = set()
-    for key_node, _ in node.value:
-        if key_node.tag == "tag:yaml.org,2002:merge":
-            continue  # `<<: *base`, whose keys may be given again
-        key = loader.construct_object(key_node)
-        if not isinstance(key, str | int | float):
-            raise InputError(f"line {key_node.start_mark.line + 1}: a key must be a plain name")
-        if key in seen:
-            raise InputError(f"line {key_node.start_mark.line + 1}: {key} is given twice")
-        seen.add(key)
-    loader.flatten_mapping(node)
-    return loader.construct_mapping(node, deep=True)
-
-
-# YAML 1.1 reads 1e-4 as text because it has no point; everyone who writes it means the number.
-_UniqueKeys.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+"), list("-+0123456789")
-)
-_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-
-
-def load_study(source: str | Path, overrides: Iterable[str] = ()) -> Study:
-    """The study in a file, or the built-in one of that name, with `KEY=VALUE` overrides applied.
-
-    Raises:
-        InputError: no such study, not YAML, or anything that `Study` refuses; one line.
-    """
-    path = Path(source)
-    if path.suffix in (".yaml", ".yml") or path.is_file():
-        if not path.is_file():
-            raise InputError(f"{source}: no such study file")
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{source}: cannot be read as text: {error}") from None
-    else:
-        text = builtin_text(str(source))
-    return parse_study(text, overrides, name=str(source))
-
-
-def parse_study(text: str, overrides: Iterable[str] = (), name: str = "study") -> Study:
-    """A study from its YAML text; `name` stands in messages."""
-    raw = _yaml(text, name)
-    if not isinstance(raw, dict):
-        raise InputError(
-            f"{name}: a study is a mapping of keys to values, not {type(raw).__name__}"
-        )
-    for override in overrides:
-        _override(raw, override)
-    return check_study(raw)
-
-
 def check_study(raw: dict[Any, Any]) -> Study:
     """The study in a mapping, every key known and every value allowed."""
     refuse_unknown(raw, Study.model_fields, "")
@@ -260,75 +200,6 @@ def check_study(raw: dict[Any, Any]) -> Study:
     for section in SECTIONS:
         check_section(section, getattr(study, section))
     return study
-
-
-def _yaml(text: str, name: str) -> Any:
-    try:
-        return yaml.load(text, Loader=_UniqueKeys)
-    except InputError as error:
-        raise InputError(f"{name}: {error}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}: " if mark else ""
-        what = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise InputError(f"{name}: is not YAML: {where}{what}") from None
-
-
-def _override(raw: dict[Any, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise InputError(f"--set {override}: is not allowed: KEY=VALUE, such as method.density=0.1")
-    if key.startswith("space."):
-        _override_space(raw, key.removeprefix("space."), _yaml(text, f"--set {key}"))
-        return
-    for grid in _grids(raw):  # the override is the only value from now on
-        grid.pop(key, None)
-    *parents, last = key.split(".")
-    node: Any = raw
-    for parent in parents:
-        if isinstance(node.get(parent), str) and parent in SECTIONS:
-            node[parent] = {"name": node[parent]}
-        node = node.setdefault(parent, {})
-        if not isinstance(node, dict):
-            raise InputError(f"--set {key}: {parent} holds a value, not keys")
-    node[last] = _yaml(text, f"--set {key}")
-
-
-def _override_space(raw: dict[Any, Any], key: str, value: Any) -> None:
-    """Set one key in every grid of the space."""
-    if raw.get("space") is None:
-        raw["space"] = {}
-    for grid in _grids(raw):
-        grid[key] = value
-
-
-def _grids(raw: dict[Any, Any]) -> list[dict[Any, Any]]:
-    space = raw.get("space")
-    return [grid for grid in (space if isinstance(space, list) else [space])
-            if isinstance(grid, dict)]  # fmt: skip
-
-
-def builtin_names() -> list[str]:
-    """The names of the built-in studies, sorted."""
-    folder = package_resources.files("sweeps") / "studies"
-    return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir()
-                  if item.name.endswith(".yaml"))  # fmt: skip
-
-
-def builtin_text(name: str) -> str:
-    """The YAML of a built-in study."""
-    names = builtin_names()
-    if name not in names:
-        raise InputError(f"{name}: no such study file, nor a built-in study ({', '.join(names)})")
-    return (package_resources.files("sweeps") / "studies" / f"{name}.yaml").read_text("utf-8")
-
-
-def study_yaml(study: Study) -> str:
-    """The study as YAML, every default written out; a password in tracking.uri is left out."""
-    content = study.model_dump()
-    if study.tracking.uri is not None:
-        content["tracking"]["uri"] = redacted(study.tracking.uri)
-    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
 def study_schema() -> dict[str, Any]:

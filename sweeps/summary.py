@@ -1,6 +1,5 @@
 """What the command line prints about a run."""
 
-import math
 import shutil
 import sys
 from collections import Counter
@@ -14,6 +13,7 @@ from rich.table import Table
 from storage.distances import list_distances
 from storage.lock import RunLock
 from storage.runs import Run
+from sweeps.readable import readable_bytes
 
 if TYPE_CHECKING:
     from sweeps.job import Outcome
@@ -114,21 +114,3 @@ def print_distances(result: "DistanceResult", console: Console) -> None:
         f"{result.name}: {result.n_snapshots} snapshots, {result.n_pairs} pairs "
         f"({result.n_computed} computed now) in {result.seconds:.1f} s -> {shown(result.path)}"
     )
-
-
-def readable_bytes(count: float) -> str:
-    """`3.4 MB`; powers of 1,000."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
-
-
-def readable_seconds(seconds: float) -> str:
-    """`4.2 s`, `12 min`, `3.5 h`; `unknown` for nan."""
-    if math.isnan(seconds):
-        return "unknown"
-    if seconds < 120:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

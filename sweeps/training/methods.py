@@ -102,14 +102,6 @@ class Dense:
     def schedule(self, steps_per_epoch: int) -> Schedule:
         return Never()
 
-    def update(self, layer: LayerState, fraction: float, rng: np.random.Generator) -> Change:
-        """One update of one layer; only called where the schedule says that one is due."""
-        raise NotImplementedError(f"{type(self).__name__} never changes its topology")
-
-    def new_weights(self, rng: np.random.Generator, fan_in: Positions) -> FloatArray:
-        """First weights of new connections, given the fan-in of each one's neuron."""
-        raise NotImplementedError(f"{type(self).__name__} grows no connection")
-
 
 class Static(Dense):
     """A sparse topology, drawn once."""
@@ -141,6 +133,7 @@ class Set(Static):
         return Periodic(interval, self.settings.drop_fraction)
 
     def update(self, layer: LayerState, fraction: float, rng: np.random.Generator) -> Change:
+        """One update of one layer, made where the schedule says that one is due."""
         return evolve(layer, fraction, self.drop, self.grow, rng)
 
     def new_weights(self, rng: np.random.Generator, fan_in: Positions) -> FloatArray:

@@ -22,7 +22,8 @@ from storage import Run
 from storage.lock import RunLock
 from sweeps.plan import PlannedTrial, plan_trials
 from sweeps.runner import run_sweep
-from sweeps.study import Study, check_study, load_study, study_yaml
+from sweeps.study import Study, check_study
+from sweeps.study_file import load_study, study_yaml
 from sweeps.task import make_task, pending_record
 from sweeps.trial import Trial, run_trial
 

@@ -8,7 +8,8 @@ import pytest
 
 from storage import Run
 from sweeps.plan import PlannedTrial, plan_trials
-from sweeps.study import Study, check_study, study_yaml
+from sweeps.study import Study, check_study
+from sweeps.study_file import study_yaml
 from sweeps.task import TrialTask, make_task, pending_record
 
 SMALL: dict[str, Any] = {

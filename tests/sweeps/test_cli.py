@@ -44,7 +44,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 def finished(tmp_path_factory: pytest.TempPathFactory, ray_here: None) -> Path:
     """The folder of a finished run."""
     from sweeps import run_study
-    from sweeps.study import parse_study
+    from sweeps.study_file import parse_study
 
     out = tmp_path_factory.mktemp("cli") / "out"
     run_study(parse_study(STUDY), out)

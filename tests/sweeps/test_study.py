@@ -11,15 +11,8 @@ from hypothesis import strategies as st
 
 from storage.errors import InputError
 from sweeps.plan import plan_trials, trial_id
-from sweeps.study import (
-    Study,
-    builtin_names,
-    check_study,
-    load_study,
-    parse_study,
-    study_schema,
-    study_yaml,
-)
+from sweeps.study import Study, check_study, study_schema
+from sweeps.study_file import builtin_names, load_study, parse_study, study_yaml
 
 BASE = {
     "name": "tiny",
