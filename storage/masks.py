@@ -122,7 +122,8 @@ class MaskStore:
         """One row per snapshot and layer, by trial, step and layer; no mask is read.
 
         Args:
-            with_config: add each trial's flat configuration, steps_per_epoch and total_steps.
+            with_config: add each trial's flat configuration, steps_per_epoch, total_steps and
+                state.
 
         Raises:
             CorruptFile: a file is not what was written.

@@ -93,7 +93,8 @@ class MetricStore:
 
         Args:
             trial_ids: of which trials; None: of all.
-            with_config: add each trial's flat configuration, steps_per_epoch and total_steps.
+            with_config: add each trial's flat configuration, steps_per_epoch, total_steps and
+                state.
 
         Raises:
             CorruptFile: a file is not what was written.

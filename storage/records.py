@@ -106,7 +106,7 @@ def flatten_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def config_table(out: str | os.PathLike[str], taken: set[str]) -> pd.DataFrame:
-    """One row per trial: trial_id, the flat configuration, steps_per_epoch and total_steps.
+    """One row per trial: trial_id, the flat configuration, steps_per_epoch, total_steps, state.
 
     Args:
         out: the run's folder.
@@ -117,7 +117,11 @@ def config_table(out: str | os.PathLike[str], taken: set[str]) -> pd.DataFrame:
     for trial_id, record in read_records(out).items():
         flat = flatten_config(record.config)
         renamed = {f"config_{key}" if key in taken else key: flat[key] for key in flat}
-        own = {"steps_per_epoch": record.steps_per_epoch, "total_steps": record.total_steps}
+        own = {
+            "steps_per_epoch": record.steps_per_epoch,
+            "total_steps": record.total_steps,
+            "state": record.state,
+        }
         rows.append({"trial_id": trial_id, **renamed, **own})
     if not rows:
         return pd.DataFrame({"trial_id": pd.Series(dtype="str")})

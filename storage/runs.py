@@ -180,6 +180,16 @@ class Run:
                     bad.append(problem)
         return [*bad, *self.masks.verify(), *self.metrics.verify()]
 
+    def unreadable(self) -> list[str]:
+        """Why the masks' index or the metrics cannot be read, a line each."""
+        problems = []
+        for read in (self.masks.index, self.metrics.load):
+            try:
+                read()
+            except CorruptFile as problem:
+                problems.append(str(problem))
+        return problems
+
     @property
     def study_path(self) -> Path:
         """The study file as resolved."""

@@ -62,7 +62,7 @@ def select_snapshots(
         steps: of each trial, which of the snapshots that `where` leaves. `10ep` is the snapshot
             after 10 epochs' steps; trials without it have none.
         where: a condition on the index's columns; a snapshot is taken when it holds for one of its
-            layers.
+            layers. Trials that failed stay out unless it asks about `state`.
         include_dense: also trials whose layers are full in all their snapshots.
 
     Returns:
@@ -79,10 +79,16 @@ def select_snapshots(
         raise InputError("no snapshot is selected: the run holds none")
     left = f"no snapshot is selected: of {_counted(snapshots)}"
 
-    if where is not None:
-        kept = filter_rows(index, where)[["trial_id", "step"]].drop_duplicates()
+    condition = parse_where(where) if isinstance(where, str) else where
+    asks_state = isinstance(condition, Where) and "state" in condition.names
+    if "state" in snapshots and not asks_state:
+        snapshots = snapshots[snapshots["state"] != "failed"]
+        if snapshots.empty:
+            raise InputError(f"{left}: their trials failed; ask for them by state")
+    if condition is not None:
+        kept = filter_rows(index, condition)[["trial_id", "step"]].drop_duplicates()
         snapshots = snapshots.merge(kept, on=["trial_id", "step"])
-        text = where.text if isinstance(where, Where) else where
+        text = condition.text if isinstance(condition, Where) else condition
         left += f", where {text!r} leaves {len(snapshots)}"
         if snapshots.empty:
             raise InputError(left)
@@ -147,7 +153,8 @@ def _at(snapshots: pd.DataFrame, duration: Duration) -> "pd.Series[bool]":
 
 def _in_order(chosen: pd.DataFrame, index: pd.DataFrame) -> pd.DataFrame:
     keys = ["trial_id", "step"]
-    config = [column for column in chosen.columns if column not in (*keys, "epoch")]
+    # A state changes while the others stay: it must not change the order.
+    config = [column for column in chosen.columns if column not in (*keys, "epoch", "state")]
     order = pd.DataFrame({column: _sortable(chosen[column]) for column in config})
     order[keys] = chosen[keys]
     chosen = chosen.loc[order.sort_values([*config, *keys], kind="stable").index]

@@ -205,9 +205,8 @@ def _value(name: str, row: Row) -> Any:
 
 
 def _unknown(name: str, columns: Collection[str]) -> InputError:
-    near = difflib.get_close_matches(name, columns, n=1, cutoff=0.0)
-    others = [column for column in sorted(columns) if column not in near]
-    known = f"did you mean {near[0]}? Others: {', '.join(others)}" if near else "there are none"
+    near = difflib.get_close_matches(name, columns, n=3, cutoff=0.5)
+    known = f"did you mean {' or '.join(near)}?" if near else ", ".join(sorted(columns)) or "none"
     return InputError(f"where: there is no column {name}: {known}")
 
 

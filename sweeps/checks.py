@@ -8,14 +8,20 @@ from pathlib import Path
 import torch
 
 from cluster import check_address
+from storage.durations import Duration
 from storage.errors import InputError
 from storage.filesystem import local_folder
 from storage.records import flatten_config
 from storage.runs import Run
+from storage.schema import MASK_PAYLOAD, MASK_SCHEMA
+from storage.selection import parse_steps, parse_where
 from storage.tracking_uri import check_uri, resolve_uri
 from sweeps.plan import PlannedTrial, plan_trials
 from sweeps.study import Study
 from sweeps.study_file import parse_study
+from sweeps.validation import nearest
+
+MASK_INDEX = frozenset(MASK_SCHEMA.names) - set(MASK_PAYLOAD)
 
 # What an Optuna search must have in common with the one that OUT holds; all but num_samples.
 _SAME = ("data", "model", "method", "optimizer", "epochs", "seed", "seeds", "space")
@@ -48,7 +54,36 @@ def check_job(
     check_uri(uri)
     trials = plan_trials(study)
     check_out(study, folder, trials)
+    check_distances(study, trials)
     return CheckedJob(folder, uri, trials)
+
+
+def check_distances(study: Study, trials: Sequence[PlannedTrial]) -> None:
+    """What the study's distances ask for can be there once its trials have run.
+
+    Raises:
+        InputError: a column that no trial will have, or a step that no trial will reach.
+    """
+    if not trials:
+        return  # an Optuna search: its trials are not known yet
+    columns = {name for trial in trials for name in flatten_config(trial.described())}
+    columns |= {*MASK_INDEX, "steps_per_epoch", "total_steps", "state"}
+    for name, spec in study.distances.items():
+        where = f"distances.{name}"
+        unknown = parse_where(spec.where).names - columns if spec.where else ()
+        for column in sorted(unknown):
+            raise InputError(f"{where}.where: no trial has {column}{nearest(column, columns)}")
+        asked = [("steps", item) for item in parse_steps(spec.steps).items]
+        if spec.against is not None:
+            asked += [("against", item) for item in parse_steps(spec.against).items]
+        for key, item in asked:
+            if isinstance(item, Duration) and not any(
+                item.steps(t.steps_per_epoch) <= t.total_steps for t in trials
+            ):
+                longest = max(int(t.config["epochs"]) for t in trials)
+                raise InputError(
+                    f"{where}.{key}: {item} is not allowed: training lasts {longest}ep"
+                )
 
 
 def check_resources(study: Study, address: str | None) -> None:

@@ -185,7 +185,13 @@ def report(out: str) -> None:
     from storage.runs import Run
     from sweeps.report import build_report
 
-    _out.print(f"report: {build_report(Run.open(out))}")
+    stored = Run.open(out)
+    _out.print(f"report: {build_report(stored)}")
+    problems = stored.unreadable()
+    for problem in problems:
+        _err.print(f"error: {problem}", style="red")
+    if problems:
+        sys.exit(1)
 
 
 @cli.command()

@@ -3,6 +3,7 @@
 import math
 import os
 from dataclasses import dataclass
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -103,7 +104,7 @@ def print_plan(study: Study, job: CheckedJob, console: Console) -> None:
     lines = [
         ("trials", f"{len(trials)}{there}; {at_once} at a time on this machine"),
         ("training", f"about {readable_seconds(max(seconds / at_once, longest))} here "
-                     f"({readable_seconds(seconds)} on one core)"),
+                     f"({readable_seconds(seconds)} on one core), and 15 to 30 s around it"),
         ("memory", f"about {readable_bytes(max(c.memory for c in costs.values()))} a trial"),
         ("masks", f"{snapshots} snapshots, about "
                   f"{readable_bytes(sum(c.disk for c in new))}"),
@@ -127,9 +128,13 @@ def _table(study: Study, trials: list[PlannedTrial], costs: dict[str, TrialCost]
         cost = costs[trial.trial_id]
         table.add_row(
             trial.trial_id,
-            *(str(config.get(key, "")) for key in varied),
+            *(_short(config.get(key, "")) for key in varied),
             f"{cost.connections:,}",
             str(cost.snapshots),
             readable_seconds(cost.seconds),
         )
     return table
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -10,7 +10,7 @@ from typing import Any
 
 from cluster import Cluster, connect
 from storage.distance_store import check_distance_name
-from storage.errors import CorruptFile, InputError
+from storage.errors import InputError
 from storage.filesystem import write_atomic
 from storage.lock import RunLock
 from storage.runs import Run
@@ -228,12 +228,7 @@ def _compact(run: Run, lock: RunLock, outcome: Outcome) -> None:
     for store in (run.masks, run.metrics):
         outcome.problems += [str(bad) for bad in store.compact(lock).corrupt]
     # A compaction looks at what it rewrites; a damaged part that stays must show as well.
-    for read in (run.masks.index, run.metrics.load):
-        try:
-            read()
-        except CorruptFile as error:
-            if str(error) not in outcome.problems:
-                outcome.problems.append(str(error))
+    outcome.problems += [line for line in run.unreadable() if line not in outcome.problems]
 
 
 def _sync(run: Run, uri: str, study: Study, outcome: Outcome) -> None:

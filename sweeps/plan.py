@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
 from storage.durations import parse_duration
-from storage.errors import InputError
+from storage.errors import CorruptFile, InputError
 from sweeps.sections import SECTIONS, check_section, settings_of
 from sweeps.study import Study
 from sweeps.training.config import check_training, steps_per_epoch
@@ -72,6 +72,8 @@ def resolve(study: Study, point: Mapping[str, Any]) -> PlannedTrial:
     """
     try:
         return _resolve(study, point)
+    except CorruptFile:
+        raise  # the data's fault, not the point's
     except InputError as error:
         varied = ", ".join(f"{key}={value}" for key, value in point.items())
         raise InputError(f"{error} (at {varied})" if varied else str(error)) from None
@@ -169,7 +171,7 @@ def _corners(study: Study) -> Iterator[dict[str, Any]]:
 def _check_durations(study: Study, trial: PlannedTrial) -> None:
     for key in ("snapshot_every", "checkpoint_every"):
         # A default that is too long is nobody's mistake: the first and the last are always kept.
-        if getattr(study, key) != Study.model_fields[key].default:
+        if key in study.model_fields_set:
             _check_duration(key, getattr(study, key), trial)
     update_every = trial.config["method"].get("update_every")
     if update_every is not None:

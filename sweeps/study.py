@@ -24,9 +24,9 @@ class _Part(BaseModel):
 class Seeds(_Part):
     """Streams fixed by hand; one left at null follows `seed`."""
 
-    topology: Annotated[int, Field(ge=0, lt=2**32)] | None = None
-    weights: Annotated[int, Field(ge=0, lt=2**32)] | None = None
-    data: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    topology: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    weights: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    data: Annotated[int, Field(ge=0, lt=2**31)] | None = None
 
 
 class _Judge(_Part):
@@ -60,7 +60,7 @@ class Search(_Judge):
 
     algorithm: Literal["grid", "random", "optuna"] = "grid"
     num_samples: int = Field(default=1, ge=1)
-    seed: int = Field(default=0, ge=0, lt=2**32)
+    seed: int = Field(default=0, ge=0, lt=2**31)
 
 
 class Scheduler(_Judge):
@@ -123,7 +123,7 @@ class Study(_Part):
     checkpoint_every: str = Field(
         default="1ep", description="`1ep` epochs or `100it` optimiser steps"
     )
-    seed: int = Field(default=0, ge=0, lt=2**32)
+    seed: int = Field(default=0, ge=0, lt=2**31)
     seeds: Seeds = Seeds()
     space: dict[str, Any] | list[dict[str, Any]] | None = None
     search: Search = Search()
@@ -138,6 +138,11 @@ class Study(_Part):
         # `data: digits` is short for `data: {name: digits}`
         return {"name": section} if isinstance(section, str) else section
 
+    @field_validator("optimizer", mode="before")
+    @classmethod
+    def _default_optimizer(cls, section: Any) -> Any:
+        return {"name": "sgd", **section} if isinstance(section, dict) else section
+
     @field_validator("data")
     @classmethod
     def _absolute_path(cls, data: dict[str, Any]) -> dict[str, Any]:
@@ -146,9 +151,9 @@ class Study(_Part):
             return {**data, "path": str(Path(data["path"]).expanduser().absolute())}
         return data
 
-    @field_validator("snapshot_every", "checkpoint_every")
+    @field_validator("snapshot_every", "checkpoint_every", mode="before")
     @classmethod
-    def _duration(cls, text: str) -> str:
+    def _duration(cls, text: Any) -> str:
         try:
             return str(parse_duration(text))
         except InputError as error:

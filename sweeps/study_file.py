@@ -63,9 +63,8 @@ def parse_study(text: str, overrides: Iterable[str] = (), name: str = "study") -
     """A study from its YAML text; `name` stands in messages."""
     raw = _yaml(text, name)
     if not isinstance(raw, dict):
-        raise InputError(
-            f"{name}: a study is a mapping of keys to values, not {type(raw).__name__}"
-        )
+        what = "an empty file" if raw is None else f"a {type(raw).__name__}"
+        raise InputError(f"{name}: a study is a mapping of keys to values, not {what}")
     for override in overrides:
         _override(raw, override)
     return check_study(raw)
@@ -135,6 +134,9 @@ def builtin_text(name: str) -> str:
 def study_yaml(study: Study) -> str:
     """The study as YAML, every default written out; a password in tracking.uri is left out."""
     content = study.model_dump()
+    for key in ("snapshot_every", "checkpoint_every"):
+        if key not in study.model_fields_set:
+            del content[key]  # a default may be longer than training, what is given may not
     if study.tracking.uri is not None:
         content["tracking"]["uri"] = redacted(study.tracking.uri)
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)

@@ -11,14 +11,17 @@ from rich.console import Console
 from rich.table import Table
 
 from storage.distances import list_distances
+from storage.errors import CorruptFile
 from storage.lock import RunLock
 from storage.runs import Run
+from sweeps.configurations import name_configurations
 from sweeps.readable import readable_bytes
 
 if TYPE_CHECKING:
     from sweeps.job import Outcome
     from topology.pairwise import DistanceResult
 
+MOST_ROWS = 30  # of the accuracy table
 STATES = ("completed", "stopped", "running", "pending", "failed")
 
 
@@ -31,7 +34,11 @@ def print_status(out: str, console: Console) -> None:
     counted = ", ".join(f"{states[state]} {state}" for state in STATES if states[state])
     console.print(f"  trials     {len(records)}: {counted or 'none'}")
     files, size = run.masks.usage()
-    console.print(f"  masks      {files} files, {readable_bytes(size)}")
+    try:
+        taken = len(run.masks.index(with_config=False)[["trial_id", "step"]].drop_duplicates())
+        console.print(f"  masks      {taken} snapshots, {files} file(s), {readable_bytes(size)}")
+    except CorruptFile as error:
+        console.print(f"  masks      {error}")
     for spec in list_distances(run.out):
         console.print(f"  distances  {spec.describe()} -> {shown(spec.path)}")
     for record in records.values():
@@ -87,30 +94,36 @@ def print_outcome(outcome: "Outcome", console: Console) -> None:
 
 
 def accuracy_table(run: Run) -> Table:
-    """Final test accuracy of each method and density: mean and spread over seeds."""
+    """Final test accuracy of each configuration: mean and spread over the completed trials."""
     trials = run.trials()
     table = Table(title=f"{run.study}: final test accuracy", title_justify="left", box=SIMPLE_HEAD)
-    for column in ("method", "density", "trials", "mean", "min", "max"):
-        table.add_column(column, justify="left" if column == "method" else "right")
-    done = trials[trials["state"].isin(["completed", "stopped"])]
-    if "final_test_accuracy" not in done or "method_name" not in done:
+    for column in ("configuration", "trials", "mean", "min", "max"):
+        table.add_column(column, justify="left" if column == "configuration" else "right")
+    if "final_test_accuracy" not in trials:
         return table
-    if "method_density" not in done:
-        done = done.assign(method_density=float("nan"))
-    for (method, density), group in done.groupby(["method_name", "method_density"], dropna=False):
-        accuracy = group["final_test_accuracy"]
+    named = name_configurations(trials)
+    done = trials[trials["state"] == "completed"].set_index("trial_id")["final_test_accuracy"]
+    labels = named["label"][named.index.isin(done.index)]
+    for label in list(dict.fromkeys(labels))[:MOST_ROWS]:
+        accuracy = done[labels.index[labels == label]]
         table.add_row(
-            str(method),
-            "" if density != density else f"{density:.3g}",
-            str(len(group)),
+            str(label),
+            str(len(accuracy)),
             *(f"{value:.4f}" for value in (accuracy.mean(), accuracy.min(), accuracy.max())),
         )
+    if labels.nunique() > MOST_ROWS:
+        table.caption = f"and {labels.nunique() - MOST_ROWS} more in the report"
     return table
 
 
 def print_distances(result: "DistanceResult", console: Console) -> None:
-    """One line for a finished matrix."""
+    """One line for a finished matrix, and what is not in it."""
+    apart = len(result.groups) > 1
+    groups = f" in {len(result.groups)} groups that cannot be compared" if apart else ""
     console.print(
-        f"{result.name}: {result.n_snapshots} snapshots, {result.n_pairs} pairs "
+        f"{result.name}: {result.n_snapshots} snapshots{groups}, {result.n_pairs} pairs "
         f"({result.n_computed} computed now) in {result.seconds:.1f} s -> {shown(result.path)}"
     )
+    if result.left_out:
+        console.print(f"  left out, for want of the step to compare with: "
+                      f"{', '.join(result.left_out)}")  # fmt: skip

@@ -11,6 +11,14 @@ from storage.errors import InputError
 M = TypeVar("M", bound=BaseModel)
 
 
+# pydantic's words for what people call otherwise.
+_PLAIN = {
+    "string_type": "should be text",
+    "too_short": "should not be empty",
+    "string_pattern_mismatch": "should be letters, digits, '_', '-' and '.', a letter first",
+}
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """' (did you mean X?)' where a known name is close, else the names that exist."""
     names = sorted(known)
@@ -50,7 +58,11 @@ def one_line(error: ValidationError, where: str = "", model: type[BaseModel] | N
     why = finding["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if not finding["loc"] and isinstance(finding["input"], Mapping):
         return f"{key}: {why}"  # about several keys together, which the message names
-    return f"{key}: {_shown(finding['input'])} is not allowed: {why}"
+    given = _shown(finding["input"])
+    why = why.removeprefix(f"{path[-1]}: " if path else "")
+    if why.startswith(given):  # a rule that has named the value itself
+        return f"{key}: {why}"
+    return f"{key}: {given} is not allowed: {_PLAIN.get(finding['type'], why)}"
 
 
 def _fields_at(model: type[BaseModel] | None, path: Iterable[str]) -> Iterable[str]:

@@ -1,5 +1,7 @@
 """A short version of `kill_and_resume.py`, and the same for Ctrl-C."""
 
+import json
+import os
 import signal
 import subprocess
 import sys
@@ -53,3 +55,19 @@ def test_ctrl_c_leaves_a_run_that_resumes_and_says_how(folder: Path, peace: Run)
     assert "Traceback" not in complaint.decode()
     toposweep("resume", str(out))
     assert_same_results(Run.open(out), peace)
+
+
+def test_a_trial_whose_process_is_killed_goes_on_in_another(folder: Path, peace: Run) -> None:
+    out = folder / "orphaned"
+    words = ["run", str(folder / "study.yaml"), "--out", str(out)]
+    process = toposweep(*words, wait=False)
+    while len(list(out.glob("masks/staging/*/*.parquet"))) < 10:
+        assert process.poll() is None
+        time.sleep(0.01)
+    newest = max(out.glob("attempts/*/1.json"), key=lambda path: path.stat().st_mtime)
+    os.kill(json.loads(newest.read_text())["pid"], signal.SIGKILL)
+    printed = process.communicate()[0].decode()
+    assert process.returncode == 0, printed
+    run = Run.open(out)
+    assert len(list((out / "attempts").glob("*/*.json"))) > len(run.records())
+    assert_same_results(run, peace)

@@ -111,7 +111,7 @@ def test_the_index_has_the_designs_columns_and_the_configuration(store):
     own = [name for name in MASK_SCHEMA.names if name not in ("gap", "bits")]
     assert list(index.columns) == [
         *own, "method_name", "method_density", "model_hidden", "config_step", "steps_per_epoch",
-        "total_steps",
+        "total_steps", "state",
     ]  # fmt: skip
     first = index.iloc[0]
     assert (first.trial_id, first.layer, first.role, first.encoding) == (

@@ -1,6 +1,7 @@
 """The command line: what it prints, and the codes that it ends with."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -180,8 +181,6 @@ def test_distances_without_options_recompute_nothing(cli: Cli, finished: Path) -
 def test_verify_names_a_damaged_file_and_distances_refuse_it_by_name(
     cli: Cli, study: Path, finished: Path, tmp_path: Path
 ) -> None:
-    import shutil
-
     out = tmp_path / "damaged"
     shutil.copytree(finished, out)
     assert cli("verify", out)[0] == 0
@@ -222,3 +221,31 @@ def test_studies_and_schema_are_printed(cli: Cli) -> None:
     assert "quickstart" in cli("studies")[1]
     assert "name: quickstart" in cli("studies", "quickstart")[1]
     assert "method" in json.loads(cli("schema")[1])["properties"]
+
+
+@pytest.mark.usefixtures("ray_here")
+def test_distances_say_that_there_are_groups_and_what_is_left_out(
+    cli: Cli, study: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    space = "space={model.hidden: [[8], [6, 6]], seed: [0, 1]}"
+    assert cli("run", study, "--out", out, "--set", space)[0] == 0
+    assert "in 2 groups" in cli("distances", out)[1]
+    space = "space=[{epochs: 2, seed: [0]}, {epochs: 1, seed: [1]}]"
+    out = tmp_path / "lengths"
+    assert cli("run", study, "--out", out, "--set", space)[0] == 0
+    code, printed, _ = cli("distances", out, "--steps", "all", "--against", "2ep")
+    assert code == 0
+    assert "left out" in printed
+
+
+def test_report_of_a_damaged_run_names_the_file_with_code_1(
+    cli: Cli, finished: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "damaged"
+    shutil.copytree(finished, out)
+    (part,) = (out / "metrics" / "compact").glob("*.parquet")
+    part.write_bytes(part.read_bytes()[:-100])
+    code, _, complaint = cli("report", out)
+    assert code == 1
+    assert part.name in complaint

@@ -292,3 +292,16 @@ def test_masks_have_the_exact_number_of_connections(finished: Run) -> None:
 def test_a_job_of_any_kind_needs_a_known_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="quickstart"):
         run_study("quickstrat", tmp_path / "out")
+
+
+def test_failed_trials_stay_out_of_distances_unless_asked_for_by_state(
+    small: Small, tmp_path: Path
+) -> None:
+    study = small(
+        space={"optimizer.lr": [0.02, 0.01, 1e30]},
+        distances={"final": {}, "all": {"where": "state in ['completed', 'failed']"}},
+    )
+    outcome = run_job(study, tmp_path / "out")
+    assert len(outcome.failed) == 1
+    assert len(load_distances(outcome.run.out, "final")) == 2
+    assert len(load_distances(outcome.run.out, "all")) == 3

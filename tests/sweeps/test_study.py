@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage.errors import InputError
+from sweeps.checks import check_distances
 from sweeps.plan import plan_trials, trial_id
 from sweeps.study import Study, check_study, study_schema
 from sweeps.study_file import builtin_names, load_study, parse_study, study_yaml
@@ -34,6 +35,33 @@ def refusal(**changes: object) -> str:
     message = str(caught.value)
     assert "\n" not in message
     return message
+
+
+def test_a_line_says_the_value_once() -> None:
+    assert refusal(snapshot_every="abc").count("'abc'") == 1
+    assert refusal(distances={"final": {"where": "foo.bar()"}}).count("foo.bar()") <= 2
+
+
+def test_the_optimizer_is_sgd_unless_named() -> None:
+    trial = plan_trials(study(optimizer={"lr": 0.3}))[0]
+    assert trial.config["optimizer"]["name"] == "sgd"
+    assert trial.config["optimizer"]["lr"] == 0.3
+
+
+@pytest.mark.parametrize(
+    ("spec", "parts"),
+    [
+        ({"where": "densty < 1"}, ["distances.final.where", "densty", "density"]),
+        ({"steps": "0ep,9ep"}, ["distances.final.steps", "9ep", "2ep"]),
+        ({"against": "9ep"}, ["distances.final.against", "9ep"]),
+    ],
+)
+def test_distances_that_cannot_be_are_refused_before_training(spec: dict, parts: list) -> None:
+    checked = study(distances={"final": spec})
+    with pytest.raises(InputError) as caught:
+        check_distances(checked, plan_trials(checked))
+    for part in parts:
+        assert part in str(caught.value)
 
 
 def test_every_built_in_study_plans() -> None:
@@ -93,6 +121,8 @@ def test_a_resolved_study_reads_back_as_itself() -> None:
         ),
         ({"distances": {"final": {"method": "layerwize"}}}, ["distances.final.method"]),
         ({"distances": {"final": {"where": "__import__('os')"}}}, ["where"]),
+        ({"snapshot_every": 5}, ["snapshot_every", "5", "5ep"]),
+        ({"optimizer": {"lr": -1}}, ["optimizer.lr", "-1"]),
         ({"distances": {"../up": {}}}, ["distances", "../up"]),
         ({"tracking": {"uri": "nonsense:/x"}}, ["tracking.uri", "nonsense"]),
         ({"name": "../up"}, ["name", "../up"]),
