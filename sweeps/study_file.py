@@ -134,9 +134,8 @@ def builtin_text(name: str) -> str:
 def study_yaml(study: Study) -> str:
     """The study as YAML, every default written out; a password in tracking.uri is left out."""
     content = study.model_dump()
-    for key in ("snapshot_every", "checkpoint_every"):
-        if key not in study.model_fields_set:
-            del content[key]  # a default may be longer than training, what is given may not
+    if "snapshot_every" not in study.model_fields_set:
+        del content["snapshot_every"]  # the default may be longer than training, what is given not
     if study.tracking.uri is not None:
         content["tracking"]["uri"] = redacted(study.tracking.uri)
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)

@@ -102,7 +102,6 @@ def test_a_resolved_study_reads_back_as_itself() -> None:
         ({"snapshot_every": "3ep"}, ["snapshot_every", "3ep", "2ep"]),
         ({"snapshot_every": "5 epochs"}, ["snapshot_every", "5 epochs"]),
         ({"snapshot_every": "0ep"}, ["snapshot_every", "0ep"]),
-        ({"checkpoint_every": "9ep"}, ["checkpoint_every", "9ep"]),
         ({"space": []}, ["space"]),
         ({"space": {"seed": []}}, ["space.seed", "[]"]),
         ({"space": {"method.densty": [0.1]}}, ["method.densty", "method.density"]),
