@@ -107,7 +107,7 @@ class ConsoleProgress(Progress):
             transient=True,
         )
         with bars:
-            task = bars.add_task("", total=None)
+            task = bars.add_task("starting", total=None)
 
             def advance(done: int, total: int, text: str, unit: str) -> None:
                 bars.update(task, completed=done, total=total or None, description=text)
