@@ -4,7 +4,13 @@ from os import PathLike, fspath
 
 
 class InputError(Exception):
-    """Something given to the program is wrong. The message names it and says what is allowed."""
+    """Something given to the program is wrong. The message names it and says what is allowed.
+
+    It is one line whatever was given: what cannot be printed in one is escaped.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
 
 
 class CorruptFile(InputError):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from storage.errors import InputError
@@ -304,6 +304,8 @@ VALUES = st.recursive(
 
 
 @settings(max_examples=150, deadline=None)
+@example(key="optimizer", value={"\n": None})
+@example(key="space", value={"a\r\nb": [1]})
 @given(key=st.sampled_from(sorted(Study.model_fields)), value=VALUES)
 def test_any_value_anywhere_plans_or_costs_one_line(key: str, value: object) -> None:
     raw = {**copy.deepcopy(BASE), key: value}
