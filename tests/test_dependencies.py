@@ -15,7 +15,7 @@ ALLOWED = {
     "storage": set(),
     "cluster": set(),
 }
-METRIC = ("nnstd", "overlap", "assignment", "structure")
+METRIC = ("nnstd", "prepared", "overlap", "assignment", "structure")
 METRIC_MAY_IMPORT = {"numpy", "scipy", "numba", "topology"}
 TRAINING_MUST_NOT = {"ray", "pyarrow", "mlflow", "pandas", "topology", "cluster"}
 

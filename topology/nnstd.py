@@ -14,14 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from topology.assignment import assign, duality_gap, matched_distance
-from topology.overlap import (
-    Layer,
-    Topology,
-    input_places,
-    jaccard_costs,
-    jaccard_in_place,
-    prepare,
-)
+from topology.overlap import input_places, jaccard_costs, jaccard_in_place
+from topology.prepared import Layer, Topology, prepare
 
 Method = Literal["layerwise", "reference"]
 METHODS: tuple[Method, ...] = get_args(Method)

@@ -26,7 +26,7 @@ from storage.errors import InputError
 from storage.filesystem import local_folder
 from storage.masks import MaskStore
 from topology.nnstd import METRIC_VERSIONS, Method, as_topology, check_method, pair_distances
-from topology.overlap import Topology, prepare
+from topology.prepared import Topology, prepare
 from topology.spec import DistanceSpec, compared_snapshots
 from topology.tiles import Plan, Snapshot, Tile, plan_tiles
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from topology.overlap import Topology, prepare
+from topology.prepared import Topology, prepare
 
 
 def hamming(a: Sequence[Any], b: Sequence[Any]) -> tuple[float, ...]:
@@ -45,16 +45,16 @@ def _connection_counts(
     if shapes[0] != shapes[1]:
         raise ValueError(f"masks of different shapes have no neurons in common: {shapes}")
     for x, y, shape in zip(first, second, shapes[0], strict=True):
-        common = int(x.rows.multiply(y.rows).nnz)
-        in_any = int(x.rows.nnz) + int(y.rows.nnz) - common
+        common = int(x.mask.multiply(y.mask).nnz)
+        in_any = x.nnz + y.nnz - common
         yield in_any - common, in_any, shape
 
 
 def degrees(mask: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Connections into each neuron (n_out,) and out of each input (n_in,)."""
-    rows = prepare([mask]).layers[0].rows
-    incoming = np.diff(rows.indptr).astype(np.int64)
-    outgoing = np.bincount(rows.indices, minlength=rows.shape[1]).astype(np.int64)
+    layer = prepare([mask]).layers[0]
+    incoming = layer.degrees.astype(np.int64)
+    outgoing = np.diff(layer.columns.indptr[:-1]).astype(np.int64)
     return incoming, outgoing
 
 
@@ -68,10 +68,10 @@ def dead_neurons(masks: Sequence[Any]) -> tuple[NDArray[np.bool_], ...]:
     reached: list[NDArray[np.bool_]] = []
     for layer in layers:
         inputs = np.repeat(reached[-1], layer.in_group) if reached else np.ones(layer.shape[1])
-        reached.append(layer.rows @ inputs.astype(np.int64) > 0)
+        reached.append(layer.mask @ inputs.astype(np.int64) > 0)
     alive = [reached[-1]]
     for layer, reached_before in zip(layers[:0:-1], reached[-2::-1], strict=True):
-        used = alive[0].astype(np.int64) @ layer.rows > 0
+        used = alive[0].astype(np.int64) @ layer.mask > 0
         reaching = used.reshape(len(reached_before), layer.in_group).any(axis=1)
         alive.insert(0, reached_before & reaching)
     return tuple(~neurons for neurons in alive)
@@ -89,7 +89,7 @@ def exploration_rate(snapshots: Iterable[Sequence[Any] | Topology]) -> float:
     union: list[csr_array] = []
     for snapshot in snapshots:
         topology = snapshot if isinstance(snapshot, Topology) else prepare(snapshot)
-        masks = [layer.rows.astype(bool) for layer in topology.layers]
+        masks = [layer.mask for layer in topology.layers]
         if not union:
             union = masks
         elif [mask.shape for mask in masks] != [mask.shape for mask in union]:

@@ -6,7 +6,8 @@ from hypothesis.extra import numpy as hnp
 from scipy.sparse import coo_array, csc_array, csr_array, random_array
 
 import topology.overlap as overlap
-from topology.overlap import input_places, jaccard_costs, jaccard_in_place, prepare
+from topology.overlap import input_places, jaccard_costs, jaccard_in_place
+from topology.prepared import prepare
 
 
 def _sets(mask):

@@ -1,0 +1,153 @@
+"""One network's masks, prepared once for any number of comparisons."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array, issparse
+
+
+class Connections(NamedTuple):
+    """Lists of connections, one a neuron: those of r are indices[indptr[r] : indptr[r + 1]].
+
+    Attributes:
+        indptr: int32 (rows + 1,).
+        indices: int32 (connections,); sorted within a row.
+    """
+
+    indptr: NDArray[np.int32]
+    indices: NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One mask.
+
+    Attributes:
+        shape: (n_out, n_in).
+        rows: each neuron's inputs: n_out lists.
+        columns: the neurons that each input reaches: n_in + 1 lists, an empty one at the end, which
+            stands for every input that the other network has and this one does not.
+        in_group: inputs per neuron of the previous layer.
+    """
+
+    shape: tuple[int, int]
+    rows: Connections
+    columns: Connections
+    in_group: int
+
+    @cached_property
+    def degrees(self) -> NDArray[np.int32]:
+        """(n_out,); incoming connections of each neuron."""
+        return np.diff(self.rows.indptr)
+
+    @property
+    def nnz(self) -> int:
+        """Connections present."""
+        return len(self.rows.indices)
+
+    @property
+    def density(self) -> float:
+        """Connections present over connections possible."""
+        return self.nnz / (self.shape[0] * self.shape[1])
+
+    @property
+    def full(self) -> bool:
+        """Every possible connection is present."""
+        return self.nnz == self.shape[0] * self.shape[1]
+
+    @cached_property
+    def all_or_nothing(self) -> bool:
+        """Each neuron has all inputs or none, so that the order of the inputs cannot matter."""
+        return bool(np.isin(self.degrees, (0, self.shape[1])).all())
+
+    @property
+    def mask(self) -> csr_array:
+        """(n_out, n_in) bool."""
+        data = np.ones(self.nnz, dtype=np.bool_)
+        return csr_array((data, self.rows.indices, self.rows.indptr), shape=self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Topology:
+    """The layers of one network, first to last, prepared by `prepare`."""
+
+    layers: tuple[Layer, ...]
+
+
+def prepare(masks: Sequence[Any], in_group: Sequence[int] | None = None) -> Topology:
+    """Everything about one network that its comparisons need, computed once.
+
+    Args:
+        masks: one (n_out, n_in) mask a layer, first layer first: dense arrays or scipy sparse, of
+            booleans or of zeros and ones. Each layer's inputs come from the layer before: n_in is
+            a multiple of its n_out, `in_group` consecutive inputs a neuron (1 between Linear
+            layers, kh * kw for a convolution, h * w for Linear after flattening).
+        in_group: one number a layer, checked against the shapes; None takes it from the shapes.
+            The first layer's is not used: inputs carry labels.
+
+    Raises:
+        ValueError: no layers, a mask that is no matrix of zeros and ones, layers that do not chain.
+    """
+    if issparse(masks) or len(masks) == 0:
+        raise ValueError("a topology is a sequence of masks, one (n_out, n_in) matrix a layer")
+    if in_group is not None and len(in_group) != len(masks):
+        raise ValueError(f"in_group has {len(in_group)} numbers for {len(masks)} layers")
+    layers: list[Layer] = []
+    for index, mask in enumerate(masks):
+        rows = _rows(mask, index)
+        n_in = rows.shape[1]
+        group = 1
+        if index > 0:
+            before = layers[-1].shape[0]
+            if n_in % before:
+                raise ValueError(
+                    f"layer {index} has {n_in} inputs, no multiple of the {before} neurons before"
+                )
+            group = n_in // before
+            if in_group is not None and in_group[index] != group:
+                raise ValueError(
+                    f"layer {index} has {n_in} inputs for {before} neurons before: in_group is "
+                    f"{group}, not {in_group[index]}"
+                )
+        layers.append(layer_of(rows, group))
+    return Topology(tuple(layers))
+
+
+def layer_of(rows: csr_array, in_group: int) -> Layer:
+    """A layer from its (n_out, n_in) mask, whose rows are sorted and hold no zeros."""
+    columns = rows.T.tocsr()
+    return Layer(
+        shape=(int(rows.shape[0]), int(rows.shape[1])),
+        rows=Connections(_int32(rows.indptr), _int32(rows.indices)),
+        columns=Connections(
+            _int32(np.append(columns.indptr, columns.indptr[-1])), _int32(columns.indices)
+        ),
+        in_group=in_group,
+    )
+
+
+def _rows(mask: Any, index: int) -> csr_array:
+    """The mask as sorted CSR without zeros."""
+    if not issparse(mask):
+        mask = np.asarray(mask)
+    if mask.ndim != 2 or 0 in mask.shape:
+        raise ValueError(f"the mask of layer {index} is no (n_out, n_in) matrix: {mask.shape}")
+    if mask.dtype.kind not in "biuf":
+        raise ValueError(f"the mask of layer {index} has no numbers in it: {mask.dtype}")
+    rows = csr_array(mask, copy=True)  # the caller's arrays stay as they are
+    rows.sum_duplicates()
+    if not np.isin(rows.data, (0, 1)).all():
+        raise ValueError(
+            f"the mask of layer {index} holds other values than 0 and 1: for weights, pass w != 0"
+        )
+    rows.eliminate_zeros()
+    rows.sort_indices()
+    return rows.astype(np.bool_)
+
+
+def _int32(values: NDArray[Any]) -> NDArray[np.int32]:
+    return np.ascontiguousarray(values, dtype=np.int32)
