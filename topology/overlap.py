@@ -57,7 +57,7 @@ def _sparse_costs(a: Layer, b: Layer, places: NDArray[np.int64]) -> NDArray[np.f
     shape = (a.shape[0], b.shape[0])
     i = np.repeat(np.arange(shape[0]), np.diff(common.indptr))
     j = common.indices
-    degrees = a.degrees[i] + b.degrees[j]
+    degrees = a.degrees[i].astype(np.float64) + b.degrees[j]
     costs = np.ones(shape)
     costs[i, j] = (degrees - 2 * common.data) / (degrees - common.data)
     costs[np.ix_(a.degrees == 0, b.degrees == 0)] = 0.0
@@ -68,7 +68,7 @@ def _dense_costs(a: Layer, b: Layer, places: NDArray[np.int64]) -> NDArray[np.fl
     common = (
         a.mask.toarray().astype(np.float32) @ _padded(b).toarray().astype(np.float32)[:, places].T
     )
-    union: NDArray[np.float64] = a.degrees[:, np.newaxis] + b.degrees
+    union = np.add(a.degrees[:, np.newaxis], b.degrees, dtype=np.float64)
     union -= common
     differ = union - common
     return np.divide(differ, union, out=np.zeros_like(union), where=union > 0)
