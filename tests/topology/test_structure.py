@@ -3,7 +3,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topology.structure import dead_neurons, degrees, exploration_rate, hamming, jaccard
+from topology.prepared import prepare
+from topology.structure import (
+    dead_neurons,
+    degree_statistics,
+    degrees,
+    exploration_rate,
+    hamming,
+    jaccard,
+)
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -81,3 +89,20 @@ def test_exploration_rate_refuses_nothing_and_different_networks(networks):
         exploration_rate([])
     with pytest.raises(ValueError, match="different shapes"):
         exploration_rate([networks(0), networks(0, sizes=(12, 10, 8, 5))])
+
+
+@given(SEEDS)
+def test_degree_statistics_are_those_of_row_and_column_sums(networks, seed):
+    masks = networks(seed)
+    for mask, sides in zip(masks, degree_statistics(prepare(masks)), strict=True):
+        for found, axis in zip(sides, (1, 0), strict=True):
+            sums = mask.sum(axis=axis)
+            assert (found.least, found.greatest) == (sums.min(), sums.max())
+            np.testing.assert_allclose((found.mean, found.sd), (sums.mean(), sums.std()))
+
+
+def test_prepared_networks_are_taken_as_well(networks):
+    a, b = networks(0), networks(1)
+    assert hamming(prepare(a), b) == hamming(a, prepare(b)) == hamming(a, b)
+    for found, expected in zip(dead_neurons(prepare(a)), dead_neurons(a), strict=True):
+        np.testing.assert_array_equal(found, expected)
