@@ -43,7 +43,7 @@ def milliseconds(when: str) -> int:
 def trial_name(record: TrialRecord) -> str:
     """A name to recognise a trial by: `set 0.05 seed 0 · 0123456789ab`."""
     flat = flatten_config(record.config)
-    words = [flat.get("method_name"), flat.get("method_density")]
+    words = [flat.get("method_name"), flat.get("method_density"), flat.get("imported_name")]
     seeds = {key: flat[key] for key in sorted(flat) if key == "seed" or key.startswith("seeds_")}
     if len(set(seeds.values())) == 1:
         words += ["seed", next(iter(seeds.values()))]

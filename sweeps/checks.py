@@ -108,6 +108,17 @@ def check_out(study: Study, folder: Path, trials: Sequence[PlannedTrial]) -> Non
     """
     if (folder / "run.json").exists():
         _check_same(study, folder, trials)
+    else:
+        check_vacant(folder)
+
+
+def check_vacant(folder: Path) -> None:
+    """OUT is new, or holds a run; else nothing of ours may be put beside what it holds.
+
+    Raises:
+        InputError: it holds other files.
+    """
+    if (folder / "run.json").exists():
         return
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--out {folder}: is not a folder")

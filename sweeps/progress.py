@@ -58,6 +58,11 @@ class Progress:
         """Yields what the distance stage calls with (pairs done, pairs in all)."""
         yield lambda done, total: None
 
+    @contextmanager
+    def snapshots(self) -> Iterator[Callable[[int, int, str], None]]:
+        """Yields what an import calls with (snapshots done, snapshots in all, what is done)."""
+        yield lambda done, total, what: None
+
 
 class ConsoleProgress(Progress):
     """Bars on a terminal; a line now and then in a log."""
@@ -90,6 +95,12 @@ class ConsoleProgress(Progress):
                 advance(done, total, f"distances {name}, {rate:,.0f} pairs/s", "pairs")
 
             yield show
+
+    @contextmanager
+    def snapshots(self) -> Iterator[Callable[[int, int, str], None]]:
+        """Snapshots checked, then written."""
+        with self._bar("snapshots") as advance:
+            yield lambda done, total, what: advance(done, total, what, "snapshots")
 
     @contextmanager
     def _bar(self, unit: str) -> Iterator[Callable[[int, int, str, str], None]]:

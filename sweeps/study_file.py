@@ -61,13 +61,24 @@ def load_study(source: str | Path, overrides: Iterable[str] = ()) -> Study:
 
 def parse_study(text: str, overrides: Iterable[str] = (), name: str = "study") -> Study:
     """A study from its YAML text; `name` stands in messages."""
+    raw = parse_mapping(text, name)
+    if raw.get("imported") is True:
+        raise InputError(
+            f"{name}: its networks were imported, there is nothing to train: toposweep import adds "
+            "networks, toposweep distances compares them"
+        )
+    for override in overrides:
+        _override(raw, override)
+    return check_study(raw)
+
+
+def parse_mapping(text: str, name: str) -> dict[Any, Any]:
+    """The keys and values of a study's text, not checked any further; `name` as above."""
     raw = _yaml(text, name)
     if not isinstance(raw, dict):
         what = "an empty file" if raw is None else f"a {type(raw).__name__}"
         raise InputError(f"{name}: a study is a mapping of keys to values, not {what}")
-    for override in overrides:
-        _override(raw, override)
-    return check_study(raw)
+    return raw
 
 
 def _yaml(text: str, name: str) -> Any:
