@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 
 from storage.errors import InputError
+from sweeps.import_command import import_command
 
 INTERRUPTED = 130  # what a shell gives for a program that Ctrl-C ended
 
@@ -249,6 +250,9 @@ def schema() -> None:
     from sweeps.study import study_schema
 
     click.echo(json.dumps(study_schema(), indent=2))
+
+
+cli.add_command(import_command)
 
 
 def main() -> None:

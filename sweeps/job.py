@@ -15,7 +15,8 @@ from storage.filesystem import write_atomic
 from storage.lock import RunLock
 from storage.runs import Run
 from storage.tracking import SyncResult, Tracker, redacted, resolve_uri, sync
-from sweeps.checks import check_job, check_out, stored_study
+from sweeps.checks import check_job, check_out
+from sweeps.imported_study import settings_of_run
 from sweeps.plan import PlannedTrial
 from sweeps.progress import Progress
 from sweeps.report import build_report
@@ -124,7 +125,7 @@ def distances_job(
     """
     progress = progress or Progress()
     run = Run.open(out)
-    specs = stored_study(run).distances
+    specs = settings_of_run(run).distances
     if name is None and not changes:
         if not specs:
             raise InputError("the study names no distances: say which, such as --steps last")
@@ -146,7 +147,7 @@ def distances_job(
 def sync_job(out: str | Path, tracking_uri: str | None) -> SyncResult:
     """Bring MLflow up to what OUT holds."""
     run = Run.open(out)
-    tracking = stored_study(run).tracking
+    tracking = settings_of_run(run).tracking
     uri = resolve_uri(run.out, tracking_uri, tracking.uri)
     with RunLock(run.out, purpose="sync"):
         return sync(run, uri, tracking.experiment)
