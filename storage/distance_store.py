@@ -5,6 +5,7 @@ OUT/distances/<name>/
     matrix.parquet        every pair, one row each, in the order of the plan's tiles
     labels.parquet        what the numbers i and j stand for: trial_id, step, group, configuration
     spec.json             what was asked for
+    chance.parquet, chance_classes.parquet  the distances expected by chance: `chance_store`
 
 A row holds `i` and `j` (int32, positions in the labels), `network` (double), `canonical` (bool) and
 a double a layer, null where the pair's networks do not have that layer. Every file carries the
@@ -15,17 +16,17 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from storage.digested import digest_of, read_digested, write_digested
 from storage.errors import CorruptFile, InputError
-from storage.filesystem import local_folder, read_json, remove_temporaries, write_atomic, write_json
-from storage.parquet import open_parquet, open_writer
+from storage.filesystem import local_folder, read_json, remove_temporaries, write_json
+from storage.parquet import open_parquet
 
 _FIXED = ("i", "j", "network", "canonical")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -37,6 +38,8 @@ _LABEL_TYPES = {
     "reference": pa.int32(),
 }
 _ROW_GROUP = 100_000
+
+CHANCE, CHANCE_CLASSES = "chance.parquet", "chance_classes.parquet"
 
 
 def check_distance_name(name: str) -> str:
@@ -88,7 +91,7 @@ class DistanceStore:
         }
         columns |= {name: pa.array(values[:, 1 + k]) for k, name in enumerate(layers)}
         table = pa.table(columns, schema=distance_schema(layers))
-        _write(self.tile_path(tile), table.schema, [table], digest)
+        write_digested(self.tile_path(tile), table.schema, [table], digest)
 
     def tile_path(self, tile: str) -> Path:
         """Where a tile lies."""
@@ -97,7 +100,7 @@ class DistanceStore:
     def tile_is_current(self, tile: str, digest: str) -> bool:
         """Whether a tile is there, whole, and holds what this digest stands for."""
         try:
-            return _read(self.tile_path(tile))[1] == digest
+            return read_digested(self.tile_path(tile))[1] == digest
         except (CorruptFile, FileNotFoundError):
             return False
 
@@ -113,13 +116,13 @@ class DistanceStore:
             CorruptFile: a tile is missing, damaged, or another one than the digest says.
         """
         schema = distance_schema(layers)
-        _write(self.matrix, schema, _row_groups(self._rows(tiles, schema)), plan)
+        write_digested(self.matrix, schema, _row_groups(self._rows(tiles, schema)), plan)
 
     def _rows(self, tiles: Iterable[tuple[str, str]], schema: pa.Schema) -> Iterator[pa.Table]:
         for tile, digest in tiles:
             path = self.tile_path(tile)
             try:
-                table, found = _read(path)
+                table, found = read_digested(path)
             except FileNotFoundError:
                 raise CorruptFile(path, "this tile is missing") from None
             if found != digest:
@@ -144,7 +147,7 @@ class DistanceStore:
             if name in _LABEL_TYPES:
                 arrays[name] = arrays[name].cast(_LABEL_TYPES[name])
         table = pa.table(arrays)
-        _write(self.labels, table.schema, [table], plan)
+        write_digested(self.labels, table.schema, [table], plan)
 
     def read_labels(self) -> pd.DataFrame:
         """What the positions stand for, in their order.
@@ -155,9 +158,13 @@ class DistanceStore:
         """
         return self._read_labels()[0]
 
+    def read_plan(self) -> str | None:
+        """The digest of the snapshots, their order and the method: InputError as `read_labels`."""
+        return self._read_labels()[1]
+
     def _read_labels(self) -> tuple[pd.DataFrame, str | None]:
         try:
-            table, plan = _read(self.labels)
+            table, plan = read_digested(self.labels)
         except FileNotFoundError:
             raise InputError(self._absent()) from None
         labels: pd.DataFrame = table.drop_columns("index").to_pandas()
@@ -200,6 +207,8 @@ class DistanceStore:
         complete = self.matrix.exists()
         if complete:
             paths += [self.labels, self.matrix]
+        chance = self.folder / CHANCE, self.folder / CHANCE_CLASSES
+        paths += [path for path in chance if path.exists()]
         found: list[CorruptFile] = []
         plans = set()
         for path in paths:
@@ -207,8 +216,8 @@ class DistanceStore:
                 with open_parquet(path) as file:
                     for _ in file.iter_batches():
                         pass
-                    if path.parent == self.folder:
-                        plans.add(_digest(file))
+                    if path in (self.labels, self.matrix):
+                        plans.add(digest_of(file))
             except FileNotFoundError:
                 found.append(CorruptFile(path, "the file is missing"))
             except CorruptFile as error:
@@ -235,7 +244,7 @@ class DistanceStore:
         _, plan = self._read_labels()
         try:
             with open_parquet(self.matrix) as file:
-                if _digest(file) != plan:
+                if digest_of(file) != plan:
                     raise CorruptFile(self.matrix, _OTHER_PLAN)
                 known = ["network", *file.schema_arrow.names[len(_FIXED) :]]
                 if column not in known:
@@ -279,19 +288,6 @@ def distance_schema(layers: Sequence[str]) -> pa.Schema:
 _OTHER_PLAN = "not completed, or being written: compute these distances again"
 
 
-def _write(path: Path, schema: pa.Schema, tables: Iterable[pa.Table], digest: str) -> None:
-    # Distances hardly repeat: a dictionary would only be in the way.
-    doubles = [field.name for field in schema if field.type == pa.float64()]
-
-    def write(file: BinaryIO) -> None:
-        with open_writer(file, schema, plain_columns=doubles) as writer:
-            writer.add_key_value_metadata({"digest": digest})
-            for table in tables:
-                writer.write_table(table)
-
-    write_atomic(path, write)
-
-
 def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """The same rows in larger pieces: a row group for each small tile would read slowly."""
     held: list[pa.Table] = []
@@ -304,17 +300,6 @@ def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
             held, rows = [], 0
     if held:
         yield pa.concat_tables(held)
-
-
-def _read(path: Path) -> tuple[pa.Table, str | None]:
-    """A small file whole, and its digest."""
-    with open_parquet(path) as file:
-        return file.read(use_threads=False), _digest(file)
-
-
-def _digest(file: pq.ParquetFile) -> str | None:
-    digest = (file.metadata.metadata or {}).get(b"digest")
-    return None if digest is None else digest.decode()
 
 
 def _arrow(values: pd.Series) -> pa.Array:

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import fields
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from storage.errors import InputError
 from storage.selection import parse_steps, parse_where, select_snapshots
@@ -33,6 +33,9 @@ class DistanceSpec(BaseModel):
     of all pairs."""
     include_dense: bool = False
     """Also trials whose networks are dense everywhere."""
+    chance: Annotated[int, Field(ge=2, le=1000)] | None = None
+    """Pairs of random networks with the same degrees, for each two classes of networks, whose mean
+    distance is stored beside the matrix as the one expected by chance; null computes none."""
 
     @field_validator("steps")
     @classmethod
