@@ -156,7 +156,7 @@ def status(out: str) -> None:
 @cli.command()
 @_folder
 @click.option("--name", metavar="NAME", help="Whose folder under OUT/distances. Default: all of "
-              "the study's, or `custom` where an option below is given.")  # fmt: skip
+              "the study's, or `custom` where an option but --chance is given.")  # fmt: skip
 @click.option("--method", type=click.Choice(["layerwise", "reference"]), help="How to match.")
 @click.option("--steps", metavar="STEPS", help="first, last, all, or a list: 0ep,10ep,500it.")
 @click.option("--against", metavar="STEP", help="Each snapshot against its own trial's first, "
@@ -165,6 +165,8 @@ def status(out: str) -> None:
               "\"method_name == 'set' and method_density < 0.1\".")  # fmt: skip
 @click.option("--include-dense", is_flag=True, default=None,
               help="Also networks that are dense everywhere.")  # fmt: skip
+@click.option("--chance", type=click.IntRange(2, 1000), metavar="N", help="Also what "
+              "is expected by chance, from N pairs of randomly rewired networks.")  # fmt: skip
 @_address
 def distances(out: str, name: str | None, address: str | None, **options: Any) -> None:
     """Compute distance matrices over the snapshots in OUT; tiles that are there already stay."""

@@ -24,6 +24,7 @@ from sweeps.study import Study, check_study
 from sweeps.study_file import load_study, study_yaml
 from sweeps.task import drop_checkpoints, now, pending_record
 from sweeps.validation import validated
+from topology.chance_stage import store_chance
 from topology.pairwise import DistanceResult, DistanceSpec, run_distances
 from topology.spec import compared_snapshots
 
@@ -95,6 +96,7 @@ def run_job(
                 try:
                     with progress.pairs(name) as on_pairs:
                         run_distances(run.out, name, spec, progress=on_pairs)
+                    store_chance(run.out, name, spec)
                 except InputError as error:
                     outcome.problems.append(f"distances {name}: {error}")
         outcome.report = build_report(run)
@@ -115,7 +117,7 @@ def distances_job(
 
     Args:
         out: the run's folder.
-        name: whose; None: all of the study's, or `custom` where something is changed.
+        name: whose; None: all of the study's, or `custom` where more is changed than `chance`.
         changes: keys of `DistanceSpec` set over the study's spec of that name, or over the default.
         address: a Ray cluster; None: Ray on this machine.
         progress: where to show it.
@@ -126,10 +128,13 @@ def distances_job(
     progress = progress or Progress()
     run = Run.open(out)
     specs = settings_of_run(run).distances
-    if name is None and not changes:
+    if name is None and not set(changes) - {"chance"}:  # which is no selection
         if not specs:
             raise InputError("the study names no distances: say which, such as --steps last")
-        wanted = dict(specs)
+        wanted = {
+            key: validated(DistanceSpec, {**spec.model_dump(), **changes}, f"distances.{key}")
+            for key, spec in specs.items()
+        }
     else:
         name = check_distance_name(name or "custom")
         base = specs.get(name, DistanceSpec()).model_dump()
@@ -141,6 +146,7 @@ def distances_job(
         for key, spec in wanted.items():
             with progress.pairs(key) as on_pairs:
                 done.append(run_distances(run.out, key, spec, progress=on_pairs))
+            store_chance(run.out, key, spec)
     return done
 
 
