@@ -15,8 +15,20 @@ ALLOWED = {
     "storage": set(),
     "cluster": set(),
 }
-METRIC = ("nnstd", "prepared", "overlap", "assignment", "structure")
-METRIC_MAY_IMPORT = {"numpy", "scipy", "numba", "topology"}
+METRIC = (
+    "nnstd",
+    "prepared",
+    "overlap",
+    "gains",
+    "augmenting",
+    "assignment",
+    "matching",
+    "layerwise",
+    "reference",
+    "canonical",
+    "structure",
+)
+METRIC_MAY_IMPORT = {"numpy", "scipy", "numba", "llvmlite", "topology"}
 TRAINING_MUST_NOT = {"ray", "pyarrow", "mlflow", "pandas", "topology", "cluster"}
 
 

@@ -1,68 +1,111 @@
-"""Linear assignment: which neuron of B stands for which of A, at the least total cost.
+"""Linear assignment: which neuron of B stands for which of A, at the greatest total gain.
 
-With fewer neurons on one side, the surplus of the other side stays unmatched at cost 1 each (a
-neuron that is not there shares no connection), and the distance is taken over the larger side:
+A pair's gain is 1 minus its cost, so that most pairs of sparse layers have none and need not be
+looked at. A neuron may stay unmatched, which gains nothing. With prices p_j >= 0 of B's neurons and
+the profits u_i = max(0, max_j g_ij - p_j) of A's, no matching gains more than sum u + sum p (weak
+duality); the solver ends with a matching that gains just that, which certifies it.
 
-    distance = (sum of the matched costs + surplus) / max(n_a, n_b)
-
-It stays in [0, 1], is the mean matched cost for equal widths, and is 0 only for equal layers.
+The method is that of Jonker and Volgenant (1987, doi:10.1007/BF02278710) on a sparse graph: row
+reduction, in which free neurons outbid each other without an epsilon, then a shortest augmenting
+path (`augmenting`) for each neuron that is still free. Ties fall to what comes first, so the order
+of rows, columns and pairs decides them, and nothing else.
 """
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
-UNMATCHED = -1
+from topology.augmenting import FREE, Assignment, augment
+from topology.compiled import compiled
+from topology.gains import Gains
+
+UNMATCHED = FREE
+
+# How often a row may be outbid, on average, before the others wait for their augmenting paths. On
+# the published networks and random masks anything from 3 to 60 takes the same time within noise.
+_BIDS = 8
 
 
-def assign(costs: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The least costly matching: (n_a,) the column of each row, UNMATCHED for none.
+@compiled
+def assign(gains: Gains, n_columns: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The matching of greatest total gain.
 
-    Ties fall as scipy's solver breaks them, which depends on the order of rows and columns.
+    Returns:
+        matching: (n_rows,); the column of each row, UNMATCHED for none.
+        prices: (n_columns,); with which `most_gain` certifies it.
     """
-    rows, columns = linear_sum_assignment(costs)
-    matching = np.full(costs.shape[0], UNMATCHED, dtype=np.int64)
-    matching[rows] = columns
-    return matching
+    matching = np.full(len(gains.indptr) - 1, UNMATCHED, dtype=np.int64)
+    prices = np.zeros(n_columns)
+    assign_rest(gains, matching, prices)
+    return matching, prices
 
 
-def matched_distance(costs: NDArray[np.float64], matching: NDArray[np.int64]) -> float:
-    """The layer's distance under a matching, as this module defines it."""
-    matched = np.flatnonzero(matching != UNMATCHED)
-    surplus = max(costs.shape) - len(matched)
-    # numpy's sum over the matched costs, then one division: the order of the published code.
-    return float((costs[matched, matching[matched]].sum() + surplus) / max(costs.shape))
+@compiled
+def assign_rest(gains: Gains, matching: NDArray[np.int64], prices: NDArray[np.float64]) -> None:
+    """Match, in place, the rows that have no column yet; those that have one keep it for good.
 
-
-def duality_gap(costs: NDArray[np.float64], matching: NDArray[np.int64]) -> float:
-    """How far a matching can be from the optimum at most, in units of the layer's distance.
-
-    By weak duality any prices p_j of the columns (p_j <= 0 for those that may stay unmatched)
-    bound every matching's cost from below by  sum_i min_j (c_ij - p_j) + sum_j p_j.  Here the
-    prices are shortest distances in the matching's exchange graph, which make the bound tight
-    exactly for an optimal matching: the gap is 0 up to rounding if and only if it is optimal.
-    The solver plays no part in it.
+    Columns that are taken at the start must have an infinite price.
     """
-    larger: int = max(costs.shape)
-    if costs.shape[0] > costs.shape[1]:
-        costs, matching = costs.T, _inverse(matching, costs.shape[1])
-    matched_costs = costs[np.arange(len(matching)), matching]
-    exchange = costs - matched_costs[:, np.newaxis]  # what row i pays to take column j instead
-    prices = np.zeros(costs.shape[1])
-    for _ in range(len(matching)):
-        cheaper = (prices[matching][:, np.newaxis] + exchange).min(axis=0)
-        cheaper = np.minimum(prices, cheaper)
-        change = float((prices - cheaper).max())
-        prices = cheaper
-        if change <= np.finfo(float).eps:
-            break
-    bound = float((costs - prices).min(axis=1).sum() + prices.sum())
-    total = float(matched_costs.sum())
-    return max(0.0, total - bound) / larger
+    rows = np.flatnonzero(matching == UNMATCHED)
+    state = Assignment(
+        matching, prices, np.full(len(prices), FREE, dtype=np.int64), np.zeros(len(matching))
+    )
+    left = _reduce_rows(gains, state, rows)
+    if len(left):
+        augment(gains, state, left)
 
 
-def _inverse(matching: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-    inverse = np.full(n, UNMATCHED, dtype=np.int64)
-    matched = np.flatnonzero(matching != UNMATCHED)
-    inverse[matching[matched]] = matched
-    return inverse
+@compiled
+def _reduce_rows(gains: Gains, state: Assignment, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Let rows bid for their best columns; returns those that would have to break a tie to win.
+
+    A row raises its best column's price until its second best (or staying unmatched) would be as
+    good, and whoever held that column bids next.
+    """
+    bids = _BIDS * len(rows)
+    left = np.empty_like(rows)
+    n_left = 0
+    for first in rows:
+        row = first
+        while row != FREE:
+            best, second = 0.0, 0.0
+            column, gain, other, other_gain = FREE, 0.0, FREE, 0.0
+            for k in range(gains.indptr[row], gains.indptr[row + 1]):
+                if gains.values[k] + gains.slack <= second:
+                    break
+                value = gains.values[k] - state.prices[gains.indices[k]]
+                if value > best:
+                    second, other, other_gain = best, column, gain
+                    best, column, gain = value, gains.indices[k], gains.values[k]
+                elif value > second:
+                    second, other, other_gain = value, gains.indices[k], gains.values[k]
+            if column == FREE:  # nothing to gain, and prices only rise
+                break
+            tie = best <= second
+            if tie and state.holder[column] != FREE and state.holder[other] == FREE:
+                column, gain = other, other_gain
+            rival = state.holder[column]
+            if rival != FREE and (tie or bids == 0):
+                left[n_left] = row
+                n_left += 1
+                break
+            state.prices[column] += best - second
+            state.matching[row], state.holder[column], state.held[row] = column, row, gain
+            if rival != FREE:
+                state.matching[rival] = FREE
+                bids -= 1
+            row = rival
+    return left[:n_left]
+
+
+@compiled
+def most_gain(gains: Gains, prices: NDArray[np.float64]) -> float:
+    """What no matching gains more than, whatever the prices (>= 0) are: sum u + sum p."""
+    bound = float(prices.sum())
+    for i in range(len(gains.indptr) - 1):
+        profit = 0.0
+        for k in range(gains.indptr[i], gains.indptr[i + 1]):
+            if gains.values[k] + gains.slack <= profit:
+                break
+            profit = max(profit, gains.values[k] - prices[gains.indices[k]])
+        bound += profit
+    return bound

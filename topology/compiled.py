@@ -14,8 +14,10 @@ def compiled(function: _Function) -> _Function:
     Where neither the source's folder nor the user's cache folder can be written, each process
     compiles for itself.
     """
+    kernel: Any
     try:
         kernel = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
     except RuntimeError:  # numba finds no folder for its cache
         kernel = numba.njit(nogil=True, error_model="numpy")(function)
-    return kernel  # type: ignore[no-any-return]
+    compiled_function: _Function = kernel
+    return compiled_function

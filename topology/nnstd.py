@@ -1,27 +1,28 @@
 """NNSTD: how far apart the topologies of two networks are (Liu et al. 2020, arXiv 2006.14085).
 
 Layer by layer, the neurons of A are matched with those of B at the least total Jaccard distance of
-their incoming connections (`overlap`, `assignment`); the layer's distance is the mean over its
-neurons; B's neurons then take the places of A's, and the next layer is compared given that. The
-network's inputs carry labels and are never matched.
+their incoming connections; the layer's distance is the mean over its neurons; B's neurons then take
+the places of A's, and the next layer is compared given that. The network's inputs carry labels and
+are never matched. `README.md` beside this file defines the methods.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
-from topology.assignment import assign, duality_gap, matched_distance
-from topology.overlap import input_places, jaccard_costs, jaccard_in_place
+from topology.assignment import UNMATCHED
+from topology.canonical import CanonicalForm, form_of
+from topology.layerwise import Matching, in_place, match_layerwise, places_after
 from topology.prepared import Layer, Topology, prepare
+from topology.reference import certified_least, match_as_published
 
 Method = Literal["layerwise", "reference"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
 # A new number for a method whose values change: stored distances of the old one are recomputed.
-METRIC_VERSIONS: dict[Method, int] = {"layerwise": 1, "reference": 1}
+METRIC_VERSIONS: dict[Method, int] = {"layerwise": 2, "reference": 1}
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,13 +38,13 @@ class TopologyDistance:
         gap: no matching of any layer, given those of the layers before, has a distance that is
             smaller by more than this (the largest primal-dual gap).
         canonical: the distances follow from structure alone, whatever order the neurons are in.
-            False where equally good matchings of one layer may lead to other distances in the
-            next, and the solver's choice among them decided.
+            Always so but for `reference`, and for networks too symmetrical to be put into canonical
+            order within the budget (see `canonical`).
     """
 
     network: float
     layers: tuple[float, ...]
-    matchings: tuple[NDArray[np.int64], ...]
+    matchings: tuple[Matching, ...]
     gap: float
     canonical: bool
 
@@ -58,9 +59,10 @@ def nnstd(
 
     Args:
         a, b: one (n_out, n_in) mask a layer, dense or scipy sparse, or what `prepare` made of
-            them. Equal numbers of layers and of inputs; widths may differ (see `assignment`).
-        method: `layerwise` is the definition above. `reference` is what the paper's published code
-            computes, bit for bit; it depends on the order of the two networks.
+            them. Equal numbers of layers and of inputs; widths may differ (see `matching`).
+        method: `layerwise` is the definition above with a canonical choice among equally good
+            matchings. `reference` is what the paper's published code computes, bit for bit; it
+            depends on the order of the neurons and of the two networks.
         labelled_outputs: the last mask's rows carry labels (classes) and stay in place; its
             distance is their mean Jaccard distance. Otherwise they are matched like any others.
 
@@ -72,13 +74,13 @@ def nnstd(
     """
     check_method(method)
     a, b = as_topology(a), as_topology(b)
-    layers, matchings, gaps = _compare(a, b, labelled_outputs, certify=True)
+    done = _compared(a, b, method, labelled_outputs, certify=True)
     return TopologyDistance(
-        network=network_distance(a, b, layers),
-        layers=tuple(layers),
-        matchings=tuple(matchings),
-        gap=max(gaps),
-        canonical=is_canonical(a, b),
+        network=network_distance(a, b, done.distances),
+        layers=tuple(done.distances),
+        matchings=tuple(done.matchings),
+        gap=done.gap,
+        canonical=done.exact or _order_cannot_matter(a, b),
     )
 
 
@@ -95,8 +97,9 @@ def pair_distances(
     """
     if method == "reference":
         a, b = b, a
-    layers, _, _ = _compare(a, b, labelled_outputs, certify=False)
-    return [network_distance(a, b, layers), *layers], is_canonical(a, b)
+    done = _compared(a, b, method, labelled_outputs, certify=False)
+    canonical = done.exact or _order_cannot_matter(a, b)
+    return [network_distance(a, b, done.distances), *done.distances], canonical
 
 
 def check_method(method: str) -> None:
@@ -121,47 +124,79 @@ def network_distance(a: Topology, b: Topology, layers: Sequence[float]) -> float
     return total / neurons if neurons else 0.0
 
 
-def is_canonical(a: Topology, b: Topology) -> bool:
-    """Whether the choice among equally good matchings cannot change any layer's distance.
+def prepare_for(topology: Topology, method: Method, labelled_outputs: bool) -> None:
+    """Compute now what the method needs of a network, once for any number of comparisons."""
+    if method != "reference":
+        form_of(topology, labelled_outputs)
+
+
+class _Comparison(NamedTuple):
+    distances: list[float]
+    matchings: list[Matching]
+    gap: float
+    exact: bool
+
+
+def _compared(
+    a: Topology, b: Topology, method: Method, labelled_outputs: bool, certify: bool
+) -> _Comparison:
+    """Compare two networks; `certify` where a certificate costs extra."""
+    _check_comparable(a, b, labelled_outputs)
+    if method == "reference":
+        return _as_published(a, b, labelled_outputs, certify)
+    form_a, form_b = form_of(a, labelled_outputs), form_of(b, labelled_outputs)
+    if form_a.digest <= form_b.digest:
+        return _in_canonical_order(form_a, form_b, labelled_outputs)
+    done = _in_canonical_order(form_b, form_a, labelled_outputs)
+    widths = [layer.shape[0] for layer in a.layers]
+    return done._replace(matchings=[*map(_inverse, done.matchings, widths)])
+
+
+def _in_canonical_order(a: CanonicalForm, b: CanonicalForm, labelled_outputs: bool) -> _Comparison:
+    distances, matchings, gap = match_layerwise(a, b, labelled_outputs)
+    original = [*map(_original, matchings, a.orders, b.orders)]
+    return _Comparison(distances, original, gap, a.exact and b.exact)
+
+
+def _original(matching: Matching, order_a: Matching, order_b: Matching) -> Matching:
+    """A matching of canonical places as one of the networks' own neurons."""
+    original = np.empty_like(matching)
+    original[order_a] = np.where(matching == UNMATCHED, UNMATCHED, order_b[matching])
+    return original
+
+
+def _inverse(matching: Matching, n: int) -> Matching:
+    inverse = np.full(n, UNMATCHED, dtype=np.int64)
+    matched = np.flatnonzero(matching != UNMATCHED)
+    inverse[matching[matched]] = matched
+    return inverse
+
+
+def _as_published(a: Topology, b: Topology, labelled_outputs: bool, certify: bool) -> _Comparison:
+    distances: list[float] = []
+    matchings: list[Matching] = []
+    gap = 0.0
+    for index, (layer_a, layer_b) in enumerate(zip(a.layers, b.layers, strict=True)):
+        places = places_after(matchings, layer_a, layer_b)
+        if labelled_outputs and index == len(a.layers) - 1:
+            distance, matching = in_place(layer_a, layer_b, places)
+        else:
+            distance, matching = match_as_published(layer_a, layer_b, places)
+            if certify:
+                gap = max(gap, distance - certified_least(layer_a, layer_b, places))
+        distances.append(distance)
+        matchings.append(matching)
+    return _Comparison(distances, matchings, gap, exact=False)
+
+
+def _order_cannot_matter(a: Topology, b: Topology) -> bool:
+    """Whether no choice among equally good matchings can change any layer's distance.
 
     The least cost of a layer given the order of its inputs is one number, so the first layer's
     distance always follows from structure alone; a later layer's does where the order of its inputs
     cannot matter.
     """
-    later = (*a.layers[1:], *b.layers[1:])
-    return all(layer.all_or_nothing for layer in later)
-
-
-def _compare(
-    a: Topology, b: Topology, labelled_outputs: bool, certify: bool
-) -> tuple[list[float], list[NDArray[np.int64]], list[float]]:
-    """Each layer's distance, matching and (if asked for; it costs as much as the rest) gap."""
-    _check_comparable(a, b, labelled_outputs)
-    layers: list[float] = []
-    matchings: list[NDArray[np.int64]] = []
-    gaps: list[float] = []
-    last = len(a.layers) - 1
-    for index, (layer_a, layer_b) in enumerate(zip(a.layers, b.layers, strict=True)):
-        places = input_places(
-            matchings[-1] if matchings else None,
-            layer_a.in_group,
-            layer_a.shape[1],
-            layer_b.shape[1],
-        )
-        if labelled_outputs and index == last:
-            n = layer_a.shape[0]
-            matching = np.arange(n, dtype=np.int64)
-            distance = float(jaccard_in_place(layer_a, layer_b, places).sum() / n)
-            gap = 0.0  # there is no other matching
-        else:
-            costs = jaccard_costs(layer_a, layer_b, places)
-            matching = assign(costs)
-            distance = matched_distance(costs, matching)
-            gap = duality_gap(costs, matching) if certify else np.nan
-        layers.append(distance)
-        matchings.append(matching)
-        gaps.append(gap)
-    return layers, matchings, gaps
+    return all(layer.all_or_nothing for layer in (*a.layers[1:], *b.layers[1:]))
 
 
 def _check_comparable(a: Topology, b: Topology, labelled_outputs: bool) -> None:

@@ -1,13 +1,15 @@
 """One network's masks, prepared once for any number of comparisons."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
+
+from topology.compiled import compiled
 
 
 class Connections(NamedTuple):
@@ -64,6 +66,11 @@ class Layer:
         """Each neuron has all inputs or none, so that the order of the inputs cannot matter."""
         return bool(np.isin(self.degrees, (0, self.shape[1])).all())
 
+    @cached_property
+    def bits(self) -> NDArray[np.uint64]:
+        """(words, n_out): bit k & 63 of word k >> 6 is the connection from input k."""
+        return _packed(self.rows, self.shape[1])
+
     @property
     def mask(self) -> csr_array:
         """(n_out, n_in) bool."""
@@ -73,9 +80,15 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Topology:
-    """The layers of one network, first to last, prepared by `prepare`."""
+    """One network, prepared by `prepare`.
+
+    Attributes:
+        layers: first to last.
+        forms: its canonical forms, once made, by `labelled_outputs` (see `canonical`).
+    """
 
     layers: tuple[Layer, ...]
+    forms: dict[bool, Any] = field(default_factory=dict)
 
 
 def prepare(masks: Sequence[Any], in_group: Sequence[int] | None = None) -> Topology:
@@ -128,6 +141,16 @@ def layer_of(rows: csr_array, in_group: int) -> Layer:
         ),
         in_group=in_group,
     )
+
+
+@compiled
+def _packed(rows: Connections, n_in: int) -> NDArray[np.uint64]:
+    n_out = len(rows.indptr) - 1
+    bits = np.zeros(((n_in + 63) >> 6, n_out), dtype=np.uint64)
+    for j in range(n_out):
+        for k in rows.indices[rows.indptr[j] : rows.indptr[j + 1]]:
+            bits[k >> 6, j] |= np.uint64(1) << np.uint64(k & 63)
+    return bits
 
 
 def _rows(mask: Any, index: int) -> csr_array:
