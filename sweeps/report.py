@@ -14,6 +14,7 @@ import yaml
 from storage.distances import StoredDistances
 from storage.errors import InputError
 from storage.filesystem import write_atomic
+from storage.importers import is_imported
 from storage.runs import Run
 from sweeps.configurations import (
     configurations,
@@ -36,9 +37,14 @@ STATES = ("completed", "stopped", "running", "pending", "failed")
 
 GUIDE = (
     "A configuration is a method at one density (and whatever else varies); its trials differ in "
-    "their seeds. A method has one colour in all pictures, {shades}. Distances (NNSTD) say how "
-    "much the connections of two networks differ once their neurons are matched: 0 means the same "
-    "connections, 1 that none is shared."
+    "their seeds. A method has one colour in all pictures, {shades}. "
+)
+IMPORTED_GUIDE = (
+    "These networks were trained elsewhere; each goes by the name under which it was imported. "
+)
+DISTANCES_GUIDE = (
+    "Distances (NNSTD) say how much the connections of two networks differ once their neurons are "
+    "matched: 0 means the same connections, 1 that none is shared."
 )
 BY_DENSITY = "paler for its sparser configurations"
 BY_ORDER = "in other shades for its configurations"
@@ -60,7 +66,8 @@ def build_report(run: Run) -> Path:
     data = read_run(run)
     shown = configurations(data.named)
     looks = styles(shown)
-    sections = [accuracy_section(data, looks)]
+    imported = is_imported(run)
+    sections = [] if imported else [accuracy_section(data, looks)]
     problems = list(data.problems)
     study = _study_file(run)
     asked = study.get("distances")
@@ -76,11 +83,12 @@ def build_report(run: Run) -> Path:
         note = "This run has no finished distances (toposweep distances computes them)."
         sections.append(Section("distances", "Distances", intro=note))
     sections.append(_trials(data))
+    shades = BY_DENSITY if shaded_by_density(shown) else BY_ORDER
     page = Page(
         title=run.study,
         description=str(study.get("description") or ""),
         facts=_facts(data),
-        guide=GUIDE.format(shades=BY_DENSITY if shaded_by_density(shown) else BY_ORDER),
+        guide=(IMPORTED_GUIDE if imported else GUIDE.format(shades=shades)) + DISTANCES_GUIDE,
         problems=[*_failures(data), *problems],
         sections=sections,
         code=_code(data),

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sweeps.configurations import NO_METHOD
 from sweeps.report_data import SquareGroup
 from sweeps.report_page import Table, titled
 from topology.heatmaps import block_means
@@ -25,10 +26,11 @@ def relations_table(square: SquareGroup, titles: Mapping[str, str], group: str) 
         [0, 1, 2, 3],
         4,
     )
+    imported = bool((rows["method"] == NO_METHOD).all())
     names = (
         "same trial, another step",
         "same configuration, another trial",
-        "same method, another density or setting",
+        "another imported network" if imported else "same method, another density or setting",
         "another method, same density and seed",
         "another method, another density or seed",
     )
