@@ -23,11 +23,18 @@ def _jaccard(x: set[int], y: set[int]) -> float:
 
 
 def plain_layers(
-    a: Masks, b: Masks, labelled_outputs: bool = False, everything: bool = False
+    a: Masks,
+    b: Masks,
+    labelled_outputs: bool = False,
+    everything: bool = False,
+    matchings: Sequence[NDArray[np.int64]] | None = None,
+    achieved: bool = False,
 ) -> list[float]:
     """The metric by its definition: sets, loops, B's networks really permuted.
 
     `everything` tries every permutation instead of a solver, for the first layer's optimum only.
+    With `matchings` the layers before are matched as they say; `achieved` gives the distances of
+    these matchings, otherwise each layer's least one.
     """
     a_inputs = [[{int(k) for k in np.flatnonzero(row)} for row in mask] for mask in a]
     b_inputs = [[{int(k) for k in np.flatnonzero(row)} for row in mask] for mask in b]
@@ -57,6 +64,9 @@ def plain_layers(
         else:
             pairs = list(zip(*(x.tolist() for x in linear_sum_assignment(costs)), strict=True))
         matching = dict(pairs)
+        if matchings is not None:
+            matching = {i: int(j) for i, j in enumerate(matchings[index]) if j >= 0}
+            pairs = list(matching.items()) if achieved else pairs
         larger = max(len(rows_a), len(rows_b))
         matched = sum(costs[i, j] for i, j in pairs)
         distances.append(float(matched + larger - len(pairs)) / larger)

@@ -1,62 +1,107 @@
-import itertools
-
 import numpy as np
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy.optimize import linear_sum_assignment
 
-from topology.assignment import UNMATCHED, assign, duality_gap, matched_distance
+from topology.assignment import UNMATCHED, assign, most_gain
+from topology.gains import by_falling_gain
 
-_COSTS = hnp.arrays(
-    float,
-    st.tuples(st.integers(1, 6), st.integers(1, 6)),
-    # few values: ties everywhere
-    elements=st.sampled_from([0.0, 0.25, 1 / 3, 0.5, 1.0]),
+# Few values: ties everywhere; many zeros: rows and columns without any gain.
+_TIED = st.sampled_from([0.0, 0.0, 0.0, 0.25, 1 / 3, 0.5, 1.0])
+_ANY = st.floats(0, 3, allow_subnormal=False)
+
+
+def _matrices(elements, side=9):
+    shapes = st.tuples(st.integers(1, side), st.integers(1, side))
+    return hnp.arrays(float, shapes, elements=elements)
+
+
+def as_gains(matrix):
+    """The positive entries of a matrix as a solver takes them."""
+    rows, columns = np.nonzero(matrix)
+    indptr = np.concatenate([[0], np.cumsum(np.count_nonzero(matrix, axis=1))])
+    return by_falling_gain(indptr.astype(np.int64), columns.astype(np.int32), matrix[rows, columns])
+
+
+def _check(matrix):
+    """The matching is one, is as good as scipy's, and its prices certify that."""
+    gains = as_gains(matrix)
+    matching, prices = assign(gains, matrix.shape[1])
+    rows = np.flatnonzero(matching != UNMATCHED)
+    assert len(set(matching[rows].tolist())) == len(rows)
+    assert (matrix[rows, matching[rows]] > 0).all()
+    total = matrix[rows, matching[rows]].sum()
+    best = matrix[linear_sum_assignment(matrix, maximize=True)].sum()
+    assert total == pytest.approx(best, abs=1e-9)
+    assert prices.min() >= 0
+    assert most_gain(gains, prices) - total <= 1e-12 * max(matrix.shape) * max(1.0, matrix.max())
+
+
+@given(_matrices(_TIED))
+def test_tied_and_empty_gains_give_scipys_optimum(matrix):
+    _check(matrix)
+
+
+@given(_matrices(_ANY))
+def test_any_gains_give_scipys_optimum(matrix):
+    _check(matrix)
+
+
+@settings(max_examples=60)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.tuples(st.integers(1, 120), st.integers(1, 120)),
+    st.sampled_from([0.01, 0.05, 0.3, 1.0]),
+    st.sampled_from([2, 5, 1000]),
 )
+def test_wide_random_gains_give_scipys_optimum(seed, shape, density, values):
+    rng = np.random.default_rng(seed)
+    matrix = rng.integers(1, values, shape, endpoint=True) / rng.integers(1, values, endpoint=True)
+    _check(np.where(rng.random(shape) < density, matrix, 0.0))
 
 
-def _cheapest(costs):
-    """The least distance over all matchings, by trying them."""
-    if costs.shape[0] > costs.shape[1]:
-        costs = costs.T
-    n, m = costs.shape
-    return min(
-        (sum(costs[i, j] for i, j in enumerate(p)) + m - n) / m
-        for p in itertools.permutations(range(m), n)
-    )
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        np.zeros((4, 6)),
+        np.ones((7, 7)),
+        np.ones((30, 8)),
+        np.full((40, 40), 1 / 3) + np.eye(40) / 7,
+        np.eye(12)[:, ::-1],
+        np.tri(25),
+        np.add.outer(np.arange(20.0), np.arange(20.0)),  # the outer sum: every matching is optimal
+        np.multiply.outer(np.arange(20.0), np.arange(20.0)),
+        np.outer(np.ones(50), [1.0, 1e-9]),  # fifty rows, two columns
+    ],
+    ids=["none", "equal", "tall", "nearly-equal", "mirror", "tri", "sum", "product", "two-columns"],
+)
+def test_degenerate_gains_give_scipys_optimum(matrix):
+    _check(matrix)
+    _check(matrix.T)
 
 
-@given(_COSTS)
-def test_the_matching_is_the_cheapest_of_all(costs):
-    matching = assign(costs)
-    matched = matching[matching != UNMATCHED]
-    assert len(set(matched.tolist())) == len(matched) == min(costs.shape)
-    assert np.isclose(matched_distance(costs, matching), _cheapest(costs), rtol=0, atol=1e-12)
-
-
-@given(_COSTS)
-def test_the_gap_of_an_optimal_matching_is_zero(costs):
-    assert duality_gap(costs, assign(costs)) <= 1e-12
-
-
-@given(_COSTS, st.randoms(use_true_random=False))
-def test_the_gap_bounds_what_any_other_matching_could_save(costs, random):
-    n, m = costs.shape
-    rows = random.sample(range(n), min(n, m))
-    matching = np.full(n, UNMATCHED)
-    matching[rows] = random.sample(range(m), min(n, m))
-    excess = matched_distance(costs, matching) - _cheapest(costs)
-    assert duality_gap(costs, matching) >= excess - 1e-12
-
-
-def test_the_gap_of_wide_random_costs_is_zero():
+def test_rows_of_thousands_of_pairs_give_scipys_optimum():
     rng = np.random.default_rng(0)
-    for shape in [(80, 80), (60, 90), (90, 60)]:
-        costs = np.minimum(1.0, rng.random(shape) * 2)
-        assert duality_gap(costs, assign(costs)) <= 1e-12
+    _check(rng.normal(1 / 3, 0.02, (300, 400)))
+    _check(np.round(rng.normal(1 / 3, 0.02, (300, 300)), 2))
 
 
-def test_surplus_neurons_cost_one_each_over_the_larger_layer():
-    costs = np.array([[0.0, 0.5, 1.0], [0.5, 0.25, 1.0]])
-    assert matched_distance(costs, assign(costs)) == (0.0 + 0.25 + 1) / 3
-    assert matched_distance(costs.T, assign(costs.T)) == (0.0 + 0.25 + 1) / 3
+@given(_matrices(_ANY), st.data())
+def test_no_prices_give_a_bound_below_the_optimum(matrix, data):
+    prices = data.draw(hnp.arrays(float, matrix.shape[1], elements=_ANY))
+    best = matrix[linear_sum_assignment(matrix, maximize=True)].sum()
+    assert most_gain(as_gains(matrix), prices) >= best - 1e-9
+
+
+@given(_matrices(_ANY))
+def test_rows_are_sorted_by_falling_gain_but_for_the_slack(matrix):
+    gains = as_gains(matrix)
+    for i, row in enumerate(matrix):
+        here = slice(gains.indptr[i], gains.indptr[i + 1])
+        values = gains.values[here]
+        np.testing.assert_array_equal(row[gains.indices[here]], values)
+        assert set(gains.indices[here].tolist()) == set(np.flatnonzero(row).tolist())
+        later = np.maximum.accumulate(values[::-1])[::-1]
+        assert (later <= values + gains.slack).all()
