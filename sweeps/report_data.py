@@ -30,6 +30,7 @@ class RunData:
         metrics: one row a trial and epoch, with the trial's label.
         snapshots: how many there are.
         last_snapshot: trial_id and step of one of them.
+        index: one row per snapshot and layer, as `MaskStore.index` gives it without configuration.
         distances: the finished sets.
         problems: what could not be read, a line each.
     """
@@ -40,8 +41,15 @@ class RunData:
     metrics: pd.DataFrame
     snapshots: int
     last_snapshot: tuple[str, int] | None
+    index: pd.DataFrame
     distances: list[StoredDistances]
     problems: list[str] = field(default_factory=list)
+
+    def shape(self, trial_id: str) -> str:
+        """The widths of a trial's network, inputs first: `784-64-64-10`."""
+        rows = self.index[self.index["trial_id"] == trial_id]
+        layers = rows[rows["step"] == rows["step"].min()].sort_values("layer_index")
+        return "-".join(str(n) for n in [layers["n_in"].iloc[0], *layers["n_out"]])
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,7 @@ class EvolutionGroup:
     Attributes:
         number: of the group, as `load_distances` takes it.
         rows: one row a snapshot: trial_id, step, epoch (as a fraction where steps are between two),
-            and label, method, density and seed of its trial.
+            reference_step, and label, method, density and seed of its trial.
         distances: (n,) by column, `network` first, then the layers.
     """
 
@@ -114,6 +122,7 @@ def read_run(run: Run) -> RunData:
         metrics=metrics.assign(label=metrics["trial_id"].map(named["label"])),
         snapshots=len(index[["trial_id", "step"]].drop_duplicates()),
         last_snapshot=last,
+        index=index,
         distances=distances,
         problems=problems,
     )
@@ -164,6 +173,8 @@ def evolution_groups(data: RunData, stored: StoredDistances) -> list[EvolutionGr
     rows = _with_names(store, labels, data.named)
     rows["epoch"] = _epochs(rows)
     compared = labels["reference"].notna().to_numpy()
+    reference = labels["reference"].fillna(0).to_numpy(dtype=np.int64)
+    rows["reference_step"] = labels["step"].to_numpy()[reference]
     is_reference = (labels["reference"] == labels.index).fillna(False).to_numpy(dtype=bool)
     columns = {}
     for column in ("network", *stored.layers):

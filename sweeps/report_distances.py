@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from storage.distances import DistanceStore, StoredDistances
+from sweeps.report_chance import Chance, ratios_table, read_chance
 from sweeps.report_data import (
     GROUPS_SHOWN,
     EvolutionGroup,
@@ -35,12 +36,14 @@ def distance_section(data: RunData, stored: StoredDistances, looks: Mapping[str,
     """
     spec = DistanceStore(data.run.out, stored.name).read_spec()
     section = Section(f"distances-{stored.name}", _title(stored), intro=_intro(stored, spec))
+    chance = read_chance(data, stored.name, section)
     if stored.against is None:
         for square in square_groups(data, stored):
-            _add_square(section, stored, square, looks, _group_name(stored, square.number))
+            _add_square(section, stored, square, looks, _group_name(data, stored, square), chance)
     else:
         for evolution in evolution_groups(data, stored):
-            _add_evolution(section, stored, evolution, looks, _group_name(stored, evolution.number))
+            group = _group_name(data, stored, evolution)
+            _add_evolution(section, stored, evolution, looks, group, chance)
     return section
 
 
@@ -84,12 +87,16 @@ def _against_text(against: str) -> str:
     return f"the {against} one" if against in ("first", "last") else f"the one at {against}"
 
 
-def _group_name(stored: StoredDistances, number: int) -> str:
-    return f"group {number}" if len(stored.groups) > 1 else ""
+def _group_name(data: RunData, stored: StoredDistances, group: SquareGroup | EvolutionGroup) -> str:
+    """The number that `load_distances` takes, and the shape of the group's networks."""
+    if len(stored.groups) == 1:
+        return ""
+    return f"group {group.number}: {data.shape(group.rows['trial_id'].iloc[0])}"
 
 
 def _file(stored: StoredDistances, what: str, group: str) -> str:
-    parts = ["distances", stored.name, *([group.replace(" ", "-")] if group else []), what]
+    number = group.partition(":")[0].replace(" ", "-")
+    parts = ["distances", stored.name, *([number] if group else []), what]
     return "-".join(parts) + ".png"
 
 
@@ -116,6 +123,7 @@ def _add_square(
     square: SquareGroup,
     looks: Mapping[str, Style],
     group: str,
+    chance: Chance | None,
 ) -> None:
     rows = square.rows
     if len(rows) < 2:
@@ -126,21 +134,28 @@ def _add_square(
     matrices = _telling(square.matrices, section)
     titles = _panels(list(matrices))
     ticks, ticks_are = _ticks(rows)
+    expected = chance.of_pairs(square) if chance else {}
+    levels = {
+        titles[c]: expected[c] for c in matrices if np.isfinite(expected.get(c, np.nan)).any()
+    }
     figure = heatmaps(
         {titles[column]: matrix for column, matrix in matrices.items()},
-        labels, looks, ticks=ticks, ticks_are=ticks_are,
+        labels, looks, ticks=ticks, ticks_are=ticks_are, chance=levels,
     )  # fmt: skip
     section.pictures.append(
         Picture(
             _file(stored, "heatmap", group), to_png(figure),
             titled("Distance of every topology to every other", group),
-            _heatmap_caption(square, ticks_are if ticks and len(rows) <= TICKS_LIMIT else ""),
+            _heatmap_caption(square, ticks_are if ticks and len(rows) <= TICKS_LIMIT else "",
+                             marked=bool(levels)),
         )
     )  # fmt: skip
     section.tables.append(relations_table(square, titles, group))
     n_labels = rows["label"].nunique()
     if 2 <= n_labels <= MEANS_LIMIT:
         section.tables.append(means_table(square, group))
+    if levels and n_labels <= MEANS_LIMIT:
+        section.tables.append(ratios_table(square, expected, group))
     network = square.matrices["network"]
     if len(rows) > 2 and np.isfinite(network).all():
         points, stress = metric_mds(network)
@@ -166,7 +181,7 @@ def _ticks(rows: pd.DataFrame) -> tuple[list[str] | None, str]:
     return (seeds, "seed") if any(seeds) else (None, "")
 
 
-def _heatmap_caption(square: SquareGroup, ticks_are: str) -> str:
+def _heatmap_caption(square: SquareGroup, ticks_are: str, marked: bool) -> str:
     rows = square.rows
     parts = []
     if square.total > len(rows):
@@ -179,6 +194,10 @@ def _heatmap_caption(square: SquareGroup, ticks_are: str) -> str:
         "Configurations come by method, then by density; white lines part them, and the strips "
         "along the axes have their colours."
     )
+    if marked:
+        parts.append(
+            "The strokes across the colour bar: what is expected for whole networks by chance."
+        )
     if ticks_are:
         parts.append(f"The small numbers: {ticks_are.replace('·', ' and ')}.")
     elif rows.duplicated("trial_id").any():
@@ -213,6 +232,7 @@ def _add_evolution(
     evolution: EvolutionGroup,
     looks: Mapping[str, Style],
     group: str,
+    chance: Chance | None,
 ) -> None:
     # Layers may have any name, "epoch" too: the frame gets names of its own.
     distances = _telling(evolution.distances, section)
@@ -220,26 +240,34 @@ def _add_evolution(
     values = evolution.rows[["label", "epoch", "trial_id"]].assign(
         **{name: distances[column] for name, column in names.items()}
     )
+    network = pd.Series(distances["network"]).groupby(values["label"]).transform("max")
+    still = (network == 0).to_numpy()
+    expected = {}
+    if chance and not still.all():
+        found = chance.of_snapshots(evolution, list(distances))
+        for name, column in names.items():
+            expected[name] = f"by chance {name}", f"error {name}"
+            # How far something would be by chance that never moves is no question.
+            values[expected[name][0]] = np.where(still, np.nan, found[column])
+            values[expected[name][1]] = np.where(still, np.nan, found[f"{column}_error"])
     titles = _panels(list(distances))
     against = str(stored.against)
     to = f"{against} snapshot" if against in ("first", "last") else f"snapshot at {against}"
     figure = curves(
         values, {name: titles[column] for name, column in names.items()}, looks,
-        y_label=f"distance to the {to}", limits=(-0.015, None),
+        y_label=f"distance to the {to}", limits=(-0.015, None), expected=expected,
     )  # fmt: skip
     trials = values.groupby("label")["trial_id"].nunique()
-    network = pd.Series(distances["network"]).groupby(values["label"]).max()
-    still = bool((network == 0).any())
     section.pictures.append(
         Picture(
             _file(stored, "evolution", group), to_png(figure),
             titled(f"Distance of each snapshot to its trial's {to}", group),
-            _evolution_caption(trials, still=still),
+            _evolution_caption(trials, still=bool(still.any()), marked=bool(expected)),
         )
     )  # fmt: skip
 
 
-def _evolution_caption(trials: pd.Series, still: bool) -> str:
+def _evolution_caption(trials: pd.Series, still: bool, marked: bool) -> str:
     low, high = int(trials.min()), int(trials.max())
     seeds = f"{low} to {high} seeds" if low < high else f"{low} seed{'s' * (low > 1)}"
     parts = ["NNSTD over training."]
@@ -253,6 +281,11 @@ def _evolution_caption(trials: pd.Series, still: bool) -> str:
             ", the band reaches from the least to the greatest."
             if len(trials) <= BANDS_LIMIT
             else "; their bands are left out, they would hide each other."
+        )
+    if marked:
+        parts.append(
+            "Dotted: the distance expected by chance, with its standard error; grey where "
+            "configurations share it."
         )
     if len(trials) > LEGEND_LIMIT:
         parts.append("The legend names the methods; their shades are the configurations.")

@@ -20,6 +20,8 @@ COLOURS = colormaps["viridis"].with_extremes(bad="#d9d9d9")
 
 # Rows that can each carry a readable tick.
 TICKS_LIMIT = 30
+# Levels that can each have a mark on the colour bar.
+MARKS_LIMIT = 6
 
 _PANEL = 3.1  # inches, the side of one of several heatmaps
 _LARGE_PANEL = 5.0  # of a heatmap that stands alone
@@ -45,6 +47,7 @@ def heatmaps(
     looks: Mapping[str, Style],
     ticks: Sequence[str] | None = None,
     ticks_are: str = "seed",
+    chance: Mapping[str, NDArray[np.float64]] | None = None,
 ) -> Figure:
     """One square heatmap a matrix, all on the scale [0, 1] with one colour bar.
 
@@ -55,6 +58,8 @@ def heatmaps(
         looks: the style of each label; the strips along the axes have its colour.
         ticks: (n,) what tells the rows of a block apart; left out above `TICKS_LIMIT` rows.
         ticks_are: what the ticks are, for the axes.
+        chance: by title, the levels that are expected by chance: each panel says from where to
+            where they reach, and those of the first one are marked on the colour bar.
 
     Blocks too thin for their names are named by method; so are all, where one would be.
     """
@@ -71,7 +76,10 @@ def heatmaps(
     for k, (title, matrix) in enumerate(matrices.items()):
         panel = axes.flat[k]
         image = panel.imshow(matrix, cmap=COLOURS, vmin=0.0, vmax=1.0, interpolation="nearest")
-        panel.set_title(plain(title), fontsize=11)
+        panel.set_title(plain(title), fontsize=11, pad=18 if chance else None)
+        if chance and title in chance:
+            panel.text(0.5, 1.02, f"by chance {_reach(chance[title])}", fontsize=8.5, ha="center",
+                       va="bottom", color="#555555", transform=panel.transAxes)  # fmt: skip
         _separate(panel, blocks, looks, side)
         left, bottom = k % n_columns == 0, k + n_columns >= len(matrices)
         _name_rows(panel, named, ticks, left, bottom)
@@ -93,7 +101,32 @@ def heatmaps(
     )
     bar.ax.set_title("distance (NNSTD)", fontsize=9, loc="left", pad=10)
     bar.outline.set_visible(False)
+    if chance:
+        _mark(bar.ax, next(iter(chance.values())))
     return figure
+
+
+def _reach(levels: NDArray[np.float64]) -> str:
+    """`0.73`, or `0.73 to 0.83`."""
+    low, high = f"{np.nanmin(levels):.2f}", f"{np.nanmax(levels):.2f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _mark(bar: Any, levels: NDArray[np.float64]) -> None:
+    """A stroke across the colour bar at each level, or where they begin and end."""
+    across = bar.get_yaxis_transform()  # x in widths of the bar, y in distances
+    known = np.unique(levels[np.isfinite(levels)])
+    if len(known) > MARKS_LIMIT:
+        known = known[[0, -1]]
+        bar.plot([-0.3, -0.3], known, color="black", linewidth=1.2, clip_on=False, transform=across)
+    for level in known:
+        bar.plot([0, 1], [level, level], color="white", linewidth=2.6, transform=across)
+        bar.plot([-0.3, 1], [level, level], color="black", linewidth=1.2, clip_on=False,
+                 transform=across)  # fmt: skip
+    bar.text(
+        -0.6, known.mean(), "by chance", rotation=90, fontsize=8.5, ha="right", va="center",
+        color="#333333", transform=across,
+    )  # fmt: skip
 
 
 def block_means(

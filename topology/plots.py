@@ -25,6 +25,8 @@ DPI = 150
 BANDS_LIMIT = 8
 # Rows of dots beyond this do not fit a screen.
 ROWS_LIMIT = 40
+# Of what is expected by chance.
+EXPECTED_LINE, EXPECTED_COLOUR = (0, (1, 1.6)), "#555555"
 # Points of a line that are each worth a mark.
 MARKED_LIMIT = 15
 
@@ -57,6 +59,7 @@ def curves(
     x_label: str = "epoch",
     y_label: str = "",
     limits: tuple[float | None, float | None] = (None, None),
+    expected: Mapping[str, tuple[str, str]] | None = None,
 ) -> Figure:
     """Mean and spread (least to greatest) of measures over training, a line a configuration.
 
@@ -65,6 +68,9 @@ def curves(
         panels: column -> title; the panels share both axes.
         looks: the style of each label; lines and legend in its order.
         limits: of y; None is fitted to what is shown.
+        expected: for a panel's column the two columns with what is expected by chance and its
+            standard error (rows without are left out): a dotted line with a band for each
+            configuration that has one, grey where configurations share it.
 
     Above `BANDS_LIMIT` configurations only means are drawn, above `LEGEND_LIMIT` the legend names
     methods only.
@@ -93,6 +99,9 @@ def curves(
                 panel.fill_between(
                     rows[x], rows["low"], rows["high"], color=look.colour, alpha=0.15, linewidth=0
                 )
+        if expected and column in expected:
+            colours = {label: looks[label].colour for label in shown}
+            _draw_expected(panel, values, x, expected[column], colours)
         if title:
             panel.set_title(plain(title), fontsize=11)
         bottom = k + n_columns >= len(panels)
@@ -102,8 +111,33 @@ def curves(
         _open_axes(panel)
     axes.flat[0].set_ylim(*limits)
     axes.flat[0].xaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend(figure, [looks[label] for label in shown], lines=True, marks=marks)
+    _legend(figure, [looks[label] for label in shown], lines=True, marks=marks,
+            expected=bool(expected))  # fmt: skip
     return figure
+
+
+def _draw_expected(
+    panel: Any,
+    values: pd.DataFrame,
+    x: str,
+    columns: tuple[str, str],
+    colours: Mapping[str, str],
+) -> None:
+    """The level of chance over training, and its standard error."""
+    means = values.groupby(["label", x], sort=True)[list(columns)].mean().dropna()
+    lines: dict[bytes, list[str]] = {}
+    for label in colours:
+        if label in means.index:
+            key = means.loc[label].reset_index().to_numpy().round(12).tobytes()
+            lines.setdefault(key, []).append(label)
+    for labels in lines.values():
+        rows = means.loc[labels[0]]
+        colour = colours[labels[0]] if len(labels) == 1 else EXPECTED_COLOUR
+        level, error = rows[columns[0]], rows[columns[1]]
+        panel.plot(rows.index, level, color=colour, linestyle=EXPECTED_LINE, linewidth=1.6)
+        panel.fill_between(
+            rows.index, level - error, level + error, color=colour, alpha=0.25, linewidth=0
+        )
 
 
 def dots(values: pd.DataFrame, column: str, looks: Mapping[str, Style], x_label: str) -> Figure:
@@ -208,7 +242,9 @@ def _open_axes(panel: Any) -> None:
     panel.set_axisbelow(True)
 
 
-def _legend(figure: Figure, looks: Sequence[Style], lines: bool, marks: bool) -> None:
+def _legend(
+    figure: Figure, looks: Sequence[Style], lines: bool, marks: bool, expected: bool = False
+) -> None:
     """At the right, outside of the panels; methods only where all would be too many."""
     title = None
     if len(looks) <= LEGEND_LIMIT:
@@ -219,6 +255,8 @@ def _legend(figure: Figure, looks: Sequence[Style], lines: bool, marks: bool) ->
         rest = len(entries) - LEGEND_LIMIT
         if rest > 0:
             entries = [*entries[:LEGEND_LIMIT], (f"and {rest} more", "none", "none", "")]
+    if expected:
+        entries.append(("by chance", EXPECTED_COLOUR, EXPECTED_LINE, ""))
     handles = [
         Line2D(
             [], [], color=colour, linestyle=line if lines else "none", linewidth=1.8,
