@@ -45,6 +45,14 @@ class CanonicalForm:
     exact: bool
 
 
+def form_of(topology: Topology, labelled_outputs: bool) -> CanonicalForm:
+    """The network in canonical order, made when it is first asked for and kept with it."""
+    forms: dict[bool, CanonicalForm] = topology.forms
+    if labelled_outputs not in forms:
+        forms[labelled_outputs] = canonical_form(topology, labelled_outputs)
+    return forms[labelled_outputs]
+
+
 def canonical_form(topology: Topology, labelled_outputs: bool) -> CanonicalForm:
     """The network in canonical order.
 
@@ -102,23 +110,23 @@ def _orders(layers: tuple[Layer, ...], cells: list[Order]) -> tuple[tuple[Order,
 def _graph(layers: tuple[Layer, ...], starts: Order, undecided: list[bool]) -> Graph:
     """Inputs and all neurons with their incoming connections, offsets as labels.
 
-    Layers between neurons that are all decided have no connections in it.
+    Layers between neurons that are all decided have no connections in it, nor have full ones.
     """
     degrees = [np.zeros(layers[0].shape[1], dtype=np.int64)]
-    ends = []
-    labels = []
+    ends = [np.empty(0, dtype=np.int32)]
+    labels = [np.empty(0, dtype=np.int32)]
     for index, layer in enumerate(layers):
-        if undecided[index]:
+        if undecided[index] and not layer.full:
             degrees.append(layer.degrees.astype(np.int64))
-            neurons, offsets = np.divmod(layer.rows.indices, layer.in_group)
-            ends.append(neurons + starts[index])
+            neurons, offsets = np.divmod(layer.rows.indices, np.int32(layer.in_group))
+            ends.append(neurons + np.int32(starts[index]))
             labels.append(offsets)
         else:
             degrees.append(np.zeros(layer.shape[0], dtype=np.int64))
     return Graph(
         np.concatenate([[0], np.cumsum(np.concatenate(degrees))]),
-        np.concatenate(ends).astype(np.int64),
-        np.concatenate(labels).astype(np.int64),
+        np.concatenate(ends),
+        np.concatenate(labels),
     )
 
 

@@ -17,6 +17,8 @@ wins (McKay & Piperno 2014, Practical graph isomorphism II). Three things keep t
 Which way was taken may depend on the numbers of the vertices; the order that comes out does not.
 """
 
+from typing import Literal, NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -42,13 +44,27 @@ Order = NDArray[np.int64]
 # about a second at worst; a strongly regular layer of hundreds of neurons may need more.
 BUDGET = 1_000_000_000
 _STEP = 50_000
+_READ = 5
+_SPLIT = 20  # per connection, to find the parts of a graph
 
 # Vertices individualised one below the other; each level takes a few frames of Python's stack.
 _DEEPEST = 100
 
 
+# How to go on below a vertex: to the order itself, or only to some leaf, by the first vertex of
+# each cell or by one that refinement prefers.
+_Way = Literal["exact", "quick", "careful"]
+
+
 class _OutOfBudget(Exception):
     """The search has cost more than it may."""
+
+
+class _Found(NamedTuple):
+    """An order of vertices, and orbits: v and orbits[v] are carried onto each other."""
+
+    order: Order
+    orbits: Order
 
 
 def canonical_order(graph: Graph, colours: NDArray[np.int64], labels: int) -> tuple[Order, bool]:
@@ -69,8 +85,8 @@ def canonical_order(graph: Graph, colours: NDArray[np.int64], labels: int) -> tu
     search = _Search(labels, BUDGET)
     colouring = colouring_of(colours)
     parts = residual_parts(graph, colouring, labels)
-    orders = [search.first_order(part) for part in parts]
-    return search.together(colouring, parts, orders), search.exact
+    found = [search.first(part) for part in parts]
+    return search.together(colouring, parts, found).order, search.exact
 
 
 class _Search:
@@ -83,50 +99,53 @@ class _Search:
         self.depth = 0
         self.salts = label_salts(labels)
 
-    def first_order(self, part: Part) -> Order:
+    def first(self, part: Part) -> _Found:
         """A part's order, or that of its vertices' numbers where the budget runs out."""
         n = len(part.vertices)
         try:
             if _distinct(part.colours):
-                return np.arange(n)
+                return _alone(n)
             graph, colouring = part.graph, colouring_of(part.colours)
             self._refine(graph, colouring, np.arange(n), np.full(n, -1))
-            return self._order(graph, colouring, greedy=False)
+            return self._order(graph, colouring, "exact")
         except _OutOfBudget:
             self.exact = False
-            return np.arange(n)
+            return _alone(n)
 
-    def _order(self, graph: Graph, colouring: Colouring, greedy: bool) -> Order:
+    def _order(self, graph: Graph, colouring: Colouring, way: _Way) -> _Found:
         """The order of a graph whose colouring is stable."""
         if colouring.discrete:
-            return colouring.order
-        self._spend(len(graph.ends))
+            return _Found(colouring.order, np.arange(len(colouring.order)))
+        self._spend(_SPLIT * len(graph.ends))
         parts = residual_parts(graph, colouring, self.labels)
         if len(parts) == 1 and len(parts[0].vertices) == len(colouring.order):
             vertices, colours, rest = parts[0]
-            inner = self._branch(rest, colouring_of(colours), greedy)
-            return vertices[inner]
-        orders = [self._part_order(part, greedy) for part in parts]
-        return self.together(colouring, parts, orders)
+            found = self._branch(rest, colouring_of(colours), way)
+            return _Found(vertices[found.order], _lifted(found.orbits, vertices))
+        return self.together(colouring, parts, [self._part(part, way) for part in parts])
 
-    def _part_order(self, part: Part, greedy: bool) -> Order:
+    def _part(self, part: Part, way: _Way) -> _Found:
         if _distinct(part.colours):
-            return np.arange(len(part.colours))
-        return self._order(part.graph, colouring_of(part.colours), greedy)
+            return _alone(len(part.colours))
+        return self._order(part.graph, colouring_of(part.colours), way)
 
-    def _branch(self, graph: Graph, colouring: Colouring, greedy: bool) -> Order:
+    def _branch(self, graph: Graph, colouring: Colouring, way: _Way) -> _Found:
         """The order of a connected graph with vertices to tell apart."""
         cell = smallest_cell(colouring)
-        if greedy:
-            return self._below(graph, colouring, cell[0], greedy=True)
-        if self._one_orbit(graph, colouring, cell):
-            return self._below(graph, colouring, cell[0], greedy=False)
+        if way == "quick":
+            return self._below(graph, colouring, cell[0], way)
+        if way == "careful":
+            traces = self._traces(graph, colouring, cell, len(colouring.order))
+            return self._below(graph, colouring, cell[np.argmin(traces)], way)
+        found = self._one_orbit(graph, colouring, cell)
+        if found is not None:
+            return found
         told_apart = self._told_apart(graph, colouring, cell)
         if told_apart is not None:
-            return self._order(graph, told_apart, greedy=False)
+            return self._order(graph, told_apart, way)
         return self._least(graph, colouring, cell)
 
-    def _below(self, graph: Graph, colouring: Colouring, v: int, greedy: bool) -> Order:
+    def _below(self, graph: Graph, colouring: Colouring, v: int, way: _Way) -> _Found:
         """The order with v individualised."""
         if self.depth == _DEEPEST:
             raise _OutOfBudget
@@ -134,55 +153,75 @@ class _Search:
         self._refine(graph, finer, np.array([v]), colouring.rank[[v]])
         self.depth += 1
         try:
-            return self._order(graph, finer, greedy)
+            return self._order(graph, finer, way)
         finally:
             self.depth -= 1
 
-    def _one_orbit(self, graph: Graph, colouring: Colouring, cell: Order) -> bool:
-        """Whether first descents prove that automorphisms join all vertices of the cell."""
+    def _one_orbit(self, graph: Graph, colouring: Colouring, cell: Order) -> _Found | None:
+        """The order below any vertex of the cell, if automorphisms prove that it is one orbit."""
+        first = self._below(graph, colouring, cell[0], "quick")
+        reading = self._read(graph, first.order)
+        found: _Found | None = None
         orbits = np.arange(len(colouring.order))
-        first = self._below(graph, colouring, cell[0], greedy=True)
-        reading = self._read(graph, first)
         for v in cell[1:]:
-            if root_of(orbits, v) != root_of(orbits, cell[0]):
-                other = self._below(graph, colouring, v, greedy=True)
-                if self._read(graph, other) != reading:
-                    return False
-                _join_orbits(orbits, first, other)
-        return True
+            if root_of(orbits, v) == root_of(orbits, cell[0]):
+                continue
+            other = self._below(graph, colouring, v, "quick")
+            if self._read(graph, other.order) != reading:
+                return None
+            _join(orbits, first.order, other.order)
+            if found is None:  # once one could be joined, what its stabiliser joins is worth having
+                found = self._below(graph, colouring, cell[0], "exact")
+                _join(orbits, np.arange(len(orbits)), found.orbits)
+        return None if found is None else _Found(found.order, orbits)
 
     def _told_apart(self, graph: Graph, colouring: Colouring, cell: Order) -> Colouring | None:
         """The colouring with the cell split by what refinement says of each vertex, if it does."""
         for rounds in (2, len(colouring.order)):
-            traces = np.zeros(len(colouring.order), dtype=np.uint64)
-            for v in cell:
-                finer = with_own_colour(colouring, v)
-                changed = np.array([v]), colouring.rank[[v]]
-                traces[v] = self._refine(graph, finer, *changed, rounds)
-            if (traces[cell] != traces[cell[0]]).any():
-                split = finer_by(colouring, traces)
-                moved = np.flatnonzero(split.rank != colouring.rank)
-                self._refine(graph, split, moved, colouring.rank[moved])
-                return split
+            traces = self._traces(graph, colouring, cell, rounds)
+            if (traces != traces[0]).any():
+                marks = np.zeros(len(colouring.order), dtype=np.uint64)
+                marks[cell] = traces
+                finer = finer_by(colouring, marks)
+                moved = np.flatnonzero(finer.rank != colouring.rank)
+                self._refine(graph, finer, moved, colouring.rank[moved])
+                return finer
         return None
 
-    def _least(self, graph: Graph, colouring: Colouring, cell: Order) -> Order:
+    def _least(self, graph: Graph, colouring: Colouring, cell: Order) -> _Found:
         """The order of least reading over all vertices of the cell, one an orbit."""
         orbits = np.arange(len(colouring.order))
-        best = self._below(graph, colouring, cell[0], greedy=False)
-        least = self._read(graph, best)
-        tried = [cell[0]]
-        for v in cell[1:]:
+        leaves: dict[bytes, Order] = {}
+        orders: dict[bytes, Order] = {}
+        tried: list[int] = []
+        for v in cell:
             if any(root_of(orbits, v) == root_of(orbits, u) for u in tried):
                 continue
+            leaf = self._below(graph, colouring, v, "careful").order
+            reading = self._read(graph, leaf)
+            if reading in leaves:
+                _join(orbits, leaves[reading], leaf)
+                continue
+            leaves[reading] = leaf
             tried.append(v)
-            order = self._below(graph, colouring, v, greedy=False)
+            order, more = self._below(graph, colouring, v, "exact")
+            _join(orbits, np.arange(len(orbits)), more)
             reading = self._read(graph, order)
-            if reading == least:
-                _join_orbits(orbits, best, order)
-            elif reading < least:
-                best, least = order, reading
-        return best
+            if reading in orders:
+                _join(orbits, orders[reading], order)
+            orders[reading] = order
+        return _Found(orders[min(orders)], orbits)
+
+    def _traces(
+        self, graph: Graph, colouring: Colouring, cell: Order, rounds: int
+    ) -> NDArray[np.uint64]:
+        """What refinement says of each vertex of the cell when that is individualised."""
+        traces = np.empty(len(cell), dtype=np.uint64)
+        for i, v in enumerate(cell):
+            finer = with_own_colour(colouring, v)
+            changed = np.array([v]), colouring.rank[[v]]
+            traces[i] = self._refine(graph, finer, *changed, rounds)
+        return traces
 
     def _refine(
         self,
@@ -199,26 +238,40 @@ class _Search:
         return np.uint64(trace)
 
     def _read(self, graph: Graph, order: Order) -> bytes:
-        self._spend(len(graph.ends))
+        self._spend(_READ * len(graph.ends))
         return _reading(*graph, order, self.labels).tobytes()
 
-    def together(self, colouring: Colouring, parts: list[Part], orders: list[Order]) -> Order:
-        """The order of all vertices from the parts' own; vertices in no part are interchangeable.
+    def together(self, colouring: Colouring, parts: list[Part], found: list[_Found]) -> _Found:
+        """The order of all vertices from the parts' own.
 
-        Within a colour: vertices in no part, then the parts as they read.
+        Within a colour: vertices in no part, which are interchangeable, then the parts as they
+        read, equal ones being interchangeable too.
         """
         keys = [
             (part.colours.tobytes(), _reading(*part.graph, order, self.labels).tobytes())
-            for part, order in zip(parts, orders, strict=True)
+            for part, (order, _) in zip(parts, found, strict=True)
         ]
         n = len(colouring.order)
         part_place = np.full(n, -1)
         place = np.zeros(n, dtype=np.int64)
+        orbits = np.arange(n)
+        last: tuple[bytes, bytes] | None = None
+        before = np.arange(0)
         for at, index in enumerate(sorted(range(len(parts)), key=keys.__getitem__)):
-            vertices = parts[index].vertices[orders[index]]
+            own = parts[index].vertices
+            vertices = own[found[index].order]
             part_place[vertices] = at
             place[vertices] = np.arange(len(vertices))
-        return np.lexsort((place, part_place, colouring.rank))
+            _join(orbits, own, own[found[index].orbits])
+            if keys[index] == last:
+                _join(orbits, before, vertices)
+            last, before = keys[index], vertices
+        order = np.lexsort((place, part_place, colouring.rank))
+        twins = part_place[order] < 0
+        twins[1:] &= twins[:-1] & (colouring.rank[order][1:] == colouring.rank[order][:-1])
+        second = np.flatnonzero(twins[1:]) + 1
+        _join(orbits, order[second], order[second - 1])
+        return _Found(order, orbits)
 
     def _spend(self, visits: int) -> None:
         self.left -= visits + _STEP
@@ -231,11 +284,21 @@ def _distinct(colours: NDArray[np.int64]) -> bool:
     return bool((colours[1:] != colours[:-1]).all())
 
 
+def _alone(n: int) -> _Found:
+    """Vertices that are in order already, each of a colour of its own."""
+    return _Found(np.arange(n), np.arange(n))
+
+
+def _lifted(orbits: Order, vertices: Order) -> Order:
+    """Orbits of renumbered vertices, in the numbers they had."""
+    whole = np.arange(len(orbits))
+    _join(whole, vertices, vertices[orbits])
+    return whole
+
+
 @compiled
-def _join_orbits(
-    orbits: NDArray[np.int64], first: NDArray[np.int64], second: NDArray[np.int64]
-) -> None:
-    """Join the orbits by the automorphism that carries the one order to the other."""
+def _join(orbits: NDArray[np.int64], first: NDArray[np.int64], second: NDArray[np.int64]) -> None:
+    """Join the orbits of first[i] and second[i], for each i."""
     for i in range(len(first)):
         a = root_of(orbits, first[i])
         b = root_of(orbits, second[i])
@@ -245,8 +308,8 @@ def _join_orbits(
 @compiled
 def _reading(
     indptr: NDArray[np.int64],
-    ends: NDArray[np.int64],
-    labels: NDArray[np.int64],
+    ends: NDArray[np.int32],
+    labels: NDArray[np.int32],
     order: NDArray[np.int64],
     n_labels: int,
 ) -> NDArray[np.int64]:

@@ -21,8 +21,8 @@ class Graph(NamedTuple):
     """
 
     indptr: NDArray[np.int64]
-    ends: NDArray[np.int64]
-    labels: NDArray[np.int64]
+    ends: NDArray[np.int32]
+    labels: NDArray[np.int32]
 
 
 class Colouring(NamedTuple):
@@ -97,8 +97,8 @@ def with_own_colour(colouring: Colouring, v: int) -> Colouring:
 @compiled
 def refine(
     indptr: NDArray[np.int64],
-    ends: NDArray[np.int64],
-    labels: NDArray[np.int64],
+    ends: NDArray[np.int32],
+    labels: NDArray[np.int32],
     salts: NDArray[np.uint64],
     order: NDArray[np.int64],
     rank: NDArray[np.int64],

@@ -43,7 +43,7 @@ def residual_parts(graph: Graph, colouring: Colouring, labels: int) -> list[Part
     part = _connected(above, below, len(colouring.order))
     vertices = np.flatnonzero(part >= 0)
     vertices = vertices[np.lexsort((colouring.rank[vertices], part[vertices]))]
-    place = np.empty(len(part), dtype=np.int64)
+    place = np.empty(len(part), dtype=np.int32)
     place[vertices] = np.arange(len(vertices))
     whole = _both_ways(place[above], place[below], label, len(vertices))
     colours = colouring.rank[vertices]
@@ -65,21 +65,21 @@ def _stretch(graph: Graph, begin: int, end: int) -> Graph:
 @compiled
 def _non_trivial(
     indptr: NDArray[np.int64],
-    ends: NDArray[np.int64],
-    labels: NDArray[np.int64],
+    ends: NDArray[np.int32],
+    labels: NDArray[np.int32],
     order: NDArray[np.int64],
     rank: NDArray[np.int64],
     size: NDArray[np.int64],
     n_labels: int,
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
     """(upper vertex, lower vertex, label) of each connection left.
 
     Cells are counted by their first place; a connection goes from a higher place to a lower one.
     """
     n = len(order)
-    above = np.empty(len(ends), dtype=np.int64)
-    below = np.empty(len(ends), dtype=np.int64)
-    label = np.empty(len(ends), dtype=np.int64)
+    above = np.empty(len(ends), dtype=np.int32)
+    below = np.empty(len(ends), dtype=np.int32)
+    label = np.empty(len(ends), dtype=np.int32)
     left = 0
     count = np.zeros(n * n_labels, dtype=np.int64)
     seen = np.full(n * n_labels, -1, dtype=np.int64)
@@ -145,7 +145,7 @@ def _non_trivial(
 
 
 @compiled
-def _connected(above: NDArray[np.int64], below: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+def _connected(above: NDArray[np.int32], below: NDArray[np.int32], n: int) -> NDArray[np.int64]:
     """For each vertex the least one that it is connected with, -1 where it has no connections."""
     parent = np.arange(n)
     alone = np.ones(n, dtype=np.bool_)
@@ -162,7 +162,7 @@ def _connected(above: NDArray[np.int64], below: NDArray[np.int64], n: int) -> ND
 
 @compiled
 def _both_ways(
-    above: NDArray[np.int64], below: NDArray[np.int64], label: NDArray[np.int64], n: int
+    above: NDArray[np.int32], below: NDArray[np.int32], label: NDArray[np.int32], n: int
 ) -> Graph:
     """Each connection at both of its vertices."""
     indptr = np.zeros(n + 1, dtype=np.int64)
@@ -171,8 +171,8 @@ def _both_ways(
         indptr[below[e] + 1] += 1
     indptr = np.cumsum(indptr)
     free = indptr[:-1].copy()
-    ends = np.empty(2 * len(above), dtype=np.int64)
-    labels = np.empty(2 * len(above), dtype=np.int64)
+    ends = np.empty(2 * len(above), dtype=np.int32)
+    labels = np.empty(2 * len(above), dtype=np.int32)
     for e in range(len(above)):
         a, b = above[e], below[e]
         ends[free[a]] = b
