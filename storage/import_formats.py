@@ -4,10 +4,14 @@ A file holds one layer (a matrix as .npz or .npy), or a whole network as named a
 state dict (.pt, .pth), safetensors, or several arrays in one .npz.
 """
 
+import errno
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +32,15 @@ _WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put
 # Of one layer: a mask stands before the weights, and names its layer in one of these ways.
 _MASKS = ("weight_mask", "mask")
 _WEIGHTS = ("weight", "weight_orig")
+_ADVICE = re.compile("weights_only|allow_pickle")
+
+
+@dataclass(frozen=True)
+class StoredLayer:
+    """A layer of a file that was opened; `read` looks at its weights, and may raise InputError."""
+
+    name: str
+    read: Callable[[], Connected]
 
 
 def format_of(path: Path) -> str:
@@ -69,7 +82,7 @@ def read_matrix(path: Path, sparse: bool = False) -> NDArray[np.bool_]:
     return connections(values, str(path))
 
 
-def read_network(path: Path) -> list[Connected]:
+def read_network(path: Path) -> list[StoredLayer]:
     """The layers of a file that holds a whole network, in order.
 
     The order is the file's; safetensors files keep none, there it is that of the names, numbers in
@@ -91,13 +104,15 @@ def natural(text: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
 
 
-def _layers(arrays: Mapping[str, Any], path: Path) -> list[Connected]:
+def _layers(arrays: Mapping[str, Any], path: Path) -> list[StoredLayer]:
     """The layers among named arrays; each stands where the first of its arrays does."""
     of_layer: dict[str, dict[str, str]] = {}
     for name in arrays:
         stem, kind = _parts(name)
         of_layer.setdefault(stem, {})[kind] = name
     layers = []
+    # Elsewhere than in torch's files a matrix may be a flattened convolution.
+    linear = format_of(path) != "arrays"
     for stem, names in of_layer.items():
         mask, weights = (
             next((names[kind] for kind in kinds if kind in names), None)
@@ -109,11 +124,13 @@ def _layers(arrays: Mapping[str, Any], path: Path) -> list[Connected]:
         if weights and arrays[weights].shape != arrays[told].shape:
             shape = tuple(arrays[weights].shape)
             raise InputError(f"{path}: {told}: expected the shape {shape} of {weights}")
-        values = _numpy(arrays[told])
-        # Elsewhere than in torch's files a matrix may be a flattened convolution.
-        linear = values.ndim == 2 and format_of(path) != "arrays"
-        layers.append(Connected(stem, connections(values, f"{path}: {told}"), linear))
+        read = partial(_connected, stem, arrays[told], f"{path}: {told}", linear)
+        layers.append(StoredLayer(stem, read))
     return layers
+
+
+def _connected(name: str, values: Any, what: str, linear: bool) -> Connected:
+    return Connected(name, connections(_numpy(values), what), linear)
 
 
 def _parts(name: str) -> tuple[str, str]:
@@ -155,10 +172,15 @@ def _read_arrays(path: Path) -> dict[str, Any]:
 def _read_torch(path: Path) -> dict[str, Any]:
     import torch
 
-    with _readable(path, "a state dict that torch.load(weights_only=True) takes"):
+    # Bounds are checked: an index beyond a sparse tensor's shape would be written anywhere.
+    bounds = torch.sparse.check_sparse_tensor_invariants()  # type: ignore[no-untyped-call]
+    with _readable(path, "a state dict, tensors by name, as torch.save leaves it"), bounds:
         named = _state_dict(torch.load(path, map_location="cpu", weights_only=True))
     if not named:
-        raise InputError(f"{path}: expected a state dict, {', '.join(_NESTED)} or names of tensors")
+        raise InputError(
+            f"{path}: holds no tensors by name: expected a state dict, or one under "
+            f"{', '.join(_NESTED)}"
+        )
     for wrapper in _WRAPPERS:
         if all(name.startswith(wrapper) for name in named):
             named = {name.removeprefix(wrapper): value for name, value in named.items()}
@@ -196,7 +218,9 @@ _READERS: dict[str, Callable[[Path], dict[str, Any]]] = {
 def _readable(path: Path, expected: str) -> Iterator[None]:
     """Whatever a reader finds wrong with a file becomes one line."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch, about its own versions
+            yield
     except InputError:
         raise
     except MemoryError:
@@ -204,10 +228,13 @@ def _readable(path: Path, expected: str) -> Iterator[None]:
             f"{path}: claims more than there is memory for: expected {expected}"
         ) from None
     except OSError as error:
-        why = error.strerror or "it is none"
+        # torch says EINVAL of a file that ends too soon.
+        why = "it is cut" if error.errno in (None, errno.EINVAL) else error.strerror
         raise InputError(f"{path}: cannot be read: expected {expected}: {why}") from None
     except (zipfile.BadZipFile, EOFError):
         raise InputError(f"{path}: is cut or damaged: expected {expected}") from None
     except Exception as error:  # numpy, scipy, torch and safetensors share no class of errors
         why = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        if _ADVICE.search(str(error)):  # how to read it all the same, which would run its code
+            why = "it is damaged, or holds more than numbers"
         raise InputError(f"{path}: cannot be read: expected {expected}: {why}") from None

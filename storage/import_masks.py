@@ -26,7 +26,7 @@ class Connected:
         name: the layer's.
         there: bool, where a connection is: (n_out, n_in), or (n_out, channels, kh, kw) of a
             convolution, whose channels are those of one group.
-        linear: a matrix that is surely no flattened convolution.
+        linear: if it is a matrix, it is surely no flattened convolution.
     """
 
     name: str
@@ -170,7 +170,8 @@ def _matrix_group(layer: Connected, before: Connected | None, where: str) -> int
     if before is None:
         return 1
     neurons, inputs = before.there.shape[0], layer.there.shape[1]
-    one_each = layer.linear and before.linear  # nothing between them multiplies the inputs
+    # Nothing between two of torch's Linear layers multiplies the inputs.
+    one_each = layer.linear and before.linear and before.there.ndim == 2
     if inputs % neurons or (one_each and inputs != neurons):
         expected = "as many" if one_each else "a multiple"
         raise InputError(

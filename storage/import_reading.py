@@ -44,7 +44,7 @@ def read_masks(snapshot: FoundSnapshot, options: ImportOptions) -> list[LayerMas
     if options.layers is not None:
         chosen = select_layers(names, options.layers, snapshot.place)
     if whole:
-        layers = [_oriented(whole[k], snapshot, options) for k in chosen]
+        layers = [_oriented(whole[k].read(), snapshot, options) for k in chosen]
     else:
         layers = [_read_layer(names[k], snapshot, options) for k in chosen]
     labelled = options.labelled_outputs

@@ -144,10 +144,14 @@ def _named(snapshot: FoundSnapshot, prefix: str) -> FoundSnapshot:
 def _files(folder: Path) -> list[Path]:
     """All files below a folder but hidden ones, in the order of their names."""
     found = []
-    for top, folders, names in os.walk(folder):
+    for top, folders, names in os.walk(folder, onerror=_unreadable):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(top, name) for name in names if not name.startswith(".")]
     return sorted(found, key=lambda path: natural(str(path)))
+
+
+def _unreadable(error: OSError) -> None:
+    raise InputError(f"{error.filename}: cannot be read: {error.strerror}")
 
 
 def _set_folders(
