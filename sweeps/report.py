@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from storage.distance_store import CHANCE
 from storage.distances import StoredDistances
 from storage.errors import InputError
 from storage.filesystem import write_atomic
@@ -28,6 +29,7 @@ from sweeps.report_accuracy import accuracy_section
 from sweeps.report_data import RunData, read_run
 from sweeps.report_distances import distance_section
 from sweeps.report_page import Page, Section, Table, render
+from sweeps.report_structure import structure_section
 from topology.plot_style import shaded_by_density, styles
 
 TRIALS_SHOWN = 300
@@ -82,6 +84,11 @@ def build_report(run: Run) -> Path:
     if not data.distances:
         note = "This run has no finished distances (toposweep distances computes them)."
         sections.append(Section("distances", "Distances", intro=note))
+    try:
+        structure = structure_section(data)
+        sections += [structure] if structure else []
+    except InputError as error:
+        problems.append(f"structure: {error}")
     sections.append(_trials(data))
     shades = BY_DENSITY if shaded_by_density(shown) else BY_ORDER
     page = Page(
@@ -221,6 +228,9 @@ def _folders(data: RunData) -> list[tuple[str, str]]:
     for stored in data.distances:
         what = f"{stored.pairs:,} pairs, a row each; labels.parquet names i and j"
         rows.append((f"distances/{stored.name}/matrix.parquet", what))
+        if (stored.path / CHANCE).exists():
+            what = "the distances expected by chance, for each two classes of equal degrees"
+            rows.append((f"distances/{stored.name}/{CHANCE}", what))
     rows.append(("trials/", "each trial's configuration, state and final metrics, JSON"))
     return rows
 
