@@ -75,13 +75,14 @@ def structure_section(data: RunData) -> Section | None:
 
 
 def _sparse_trials(data: RunData) -> list[str]:
-    """Trials in the report's order, without those whose networks are full in all snapshots."""
+    """Trials in the report's order, but for failed ones and those that are full at all times."""
     index = data.index
     if index.empty:
         return []
     full = index["nnz"] == index["n_out"].astype("int64") * index["n_in"]
     everywhere = full.groupby(index["trial_id"]).all()
-    sparse = set(everywhere.index[~everywhere])
+    failed = data.trials.loc[data.trials["state"] == "failed", "trial_id"]
+    sparse = set(everywhere.index[~everywhere]) - set(failed)
     return [str(trial) for trial in data.named.index if trial in sparse]
 
 

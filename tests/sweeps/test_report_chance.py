@@ -240,6 +240,13 @@ def test_structure_reads_a_bounded_sample_and_says_so(
     assert [row["trials"] for row in _structure_rows(typical) if row["trials"]] == ["1"] * 4
 
 
+def test_failed_trials_are_no_part_of_structure(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "out")
+    add_trial(run, configuration("set", 0.2, 0))
+    add_trial(run, configuration("set", 0.2, 1), state="failed", reason="nan")
+    assert [row["trials"] for row in _structure_rows(run) if row["trials"]] == ["1"]
+
+
 def test_dense_networks_alone_have_no_section_of_structure(tmp_path: Path) -> None:
     run = new_run(tmp_path / "out")
     assert structure_section(read_run(run)) is None
