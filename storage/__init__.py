@@ -1,5 +1,6 @@
 """The only package that reads or writes results: masks, metrics, distances, records, tracking."""
 
+from storage.chance_store import expected_distances, load_chance
 from storage.distances import load_distances
 from storage.encoding import decode_mask
 from storage.errors import CorruptFile, InputError
@@ -15,5 +16,7 @@ __all__ = [
     "MetricStore",
     "Run",
     "decode_mask",
+    "expected_distances",
+    "load_chance",
     "load_distances",
 ]
