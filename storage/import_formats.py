@@ -87,7 +87,8 @@ def read_network(path: Path) -> list[StoredLayer]:
 
     The order is the file's; safetensors files keep none, there it is that of the names, numbers in
     them taken as numbers. A layer is a matrix or a convolution's weights. Where a mask stands
-    beside them (`weight_mask` of `torch.nn.utils.prune`, or `mask`), that tells the connections.
+    beside them (`weight_mask` of `torch.nn.utils.prune`, or `mask`), that tells the connections;
+    else a weight of exactly 0 is none, although training may have left it so.
 
     Raises:
         InputError: it cannot be read, or holds no layer.

@@ -32,7 +32,8 @@ def import_command(sources: tuple[str, ...], out: str, **options: Any) -> None:
 
     A SOURCE is a PyTorch state dict (.pt, .pth), safetensors, a .npz of one array a layer, a folder
     of these, or the folders NAME/epoch_N/weight_lK.npz of SET's authors. Nothing is unpickled.
-    What is in OUT already stays as it is.
+    Connections are what a mask beside the weights says (weight_mask, mask), else the weights that
+    are not 0. What is in OUT already stays as it is.
     """
     from storage.filesystem import local_folder
     from storage.importers import ImportOptions, import_networks
