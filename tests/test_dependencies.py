@@ -22,6 +22,7 @@ METRIC = (
     "gains",
     "augmenting",
     "assignment",
+    "heap",
     "matching",
     "layerwise",
     "reference",

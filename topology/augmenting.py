@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from topology.compiled import compiled
 from topology.gains import Gains
+from topology.heap import pop, push
 
 FREE = -1
 
@@ -90,12 +91,12 @@ def augment(gains: Gains, state: Assignment, rows: NDArray[np.int64]) -> None:
                         if size == len(keys):
                             keys = np.append(keys, np.empty_like(keys))
                             items = np.append(items, np.empty_like(items))
-                        _push(keys, items, size, distance, column)
+                        push(keys, items, size, distance, column)
                         size += 1
             column = FREE
             while size and column == FREE:
                 at, column = keys[0], items[0]
-                _pop(keys, items, size)
+                pop(keys, items, size)
                 size -= 1
                 if at != tree.distance[column]:  # reached by a shorter path since
                     column = FREE
@@ -128,35 +129,3 @@ def _exchange(state: Assignment, tree: _Tree, start: int, column: int) -> None:
         state.matching[row], state.holder[column] = column, row
         state.held[row] = tree.gain[column]
         column = before
-
-
-@compiled
-def _push(
-    keys: NDArray[np.float64], items: NDArray[np.int64], size: int, key: float, item: int
-) -> None:
-    """Onto a binary heap of `size` entries."""
-    k = size
-    while k > 0:
-        parent = (k - 1) >> 1
-        if keys[parent] <= key:
-            break
-        keys[k], items[k] = keys[parent], items[parent]
-        k = parent
-    keys[k], items[k] = key, item
-
-
-@compiled
-def _pop(keys: NDArray[np.float64], items: NDArray[np.int64], size: int) -> None:
-    """The least entry off a binary heap of `size` entries."""
-    size -= 1
-    key, item = keys[size], items[size]
-    k = 0
-    while 2 * k + 1 < size:
-        child = 2 * k + 1
-        if child + 1 < size and keys[child + 1] < keys[child]:
-            child += 1
-        if keys[child] >= key:
-            break
-        keys[k], items[k] = keys[child], items[child]
-        k = child
-    keys[k], items[k] = key, item

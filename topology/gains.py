@@ -53,13 +53,12 @@ def gains_of_edges(
     edges: Edges, degrees_a: NDArray[np.int32], degrees_b: NDArray[np.int32]
 ) -> Gains:
     """The gains of the pairs that `overlap_edges` found."""
-    indptr = edges.indptr.astype(np.int64)
     values = np.empty(len(edges.indices))
     for i in range(len(degrees_a)):
-        for k in range(indptr[i], indptr[i + 1]):
+        for k in range(edges.indptr[i], edges.indptr[i + 1]):
             common = edges.common[k]
             values[k] = common / (degrees_a[i] + degrees_b[edges.indices[k]] - common)
-    return by_falling_gain(indptr, edges.indices, values)
+    return by_falling_gain(edges.indptr.astype(np.int64), edges.indices, values)
 
 
 @compiled
@@ -71,63 +70,72 @@ def gains_of_counts(
     indptr = np.zeros(n_a + 1, dtype=np.int64)
     for i in range(n_a):
         indptr[i + 1] = indptr[i] + np.count_nonzero(counts[i])
-    indices = np.empty(indptr[n_a], dtype=np.int32)
-    values = np.empty(indptr[n_a])
-    every = np.arange(n_b).astype(np.int32)
+    gains, starts = _empty_gains(indptr, 1.0)
+    columns = np.arange(n_b).astype(np.int32)
     row = np.empty(n_b)
     for i in range(n_a):
-        begin, end = indptr[i], indptr[i + 1]
         for j in range(n_b):
             row[j] = counts[i, j] / max(1, degrees_a[i] + degrees_b[j] - counts[i, j])
-        if end - begin == n_b:
-            indices[begin:end] = every
-            values[begin:end] = row
+        if indptr[i + 1] - indptr[i] == n_b:
+            _place_row(gains, starts, indptr[i], columns, row)
         else:
-            for j in range(n_b):
-                if counts[i, j]:
-                    indices[begin], values[begin] = j, row[j]
-                    begin += 1
-    return by_falling_gain(indptr, indices, values)
+            found = np.flatnonzero(counts[i])
+            _place_row(gains, starts, indptr[i], found.astype(np.int32), row[found])
+    return gains
 
 
 @compiled
 def by_falling_gain(
     indptr: NDArray[np.int64], indices: NDArray[np.int32], values: NDArray[np.float64]
 ) -> Gains:
-    """The pairs with each row in buckets of falling gain, those of one bucket in the order given.
+    """Any pairs, given by row, with each row by falling gain; equal ones stay in the order given.
 
     Args:
         values: above 0.
     """
-    n_a = len(indptr) - 1
-    buckets_in_all = _MANY_BUCKETS if len(values) > _MANY_PAIRS * n_a else _FEW_BUCKETS
     greatest = 1.0
     for value in values:
         greatest = max(greatest, value)
-    scale = buckets_in_all / greatest
-    gains = Gains(indptr, np.empty_like(indices), np.empty_like(values), 1.0 / scale)
-    starts = np.zeros(buckets_in_all + 1, dtype=np.int64)
-    buckets = np.empty(1, dtype=np.int32)
-    for i in range(n_a):
-        begin, n = indptr[i], indptr[i + 1] - indptr[i]
-        if n == 0:
-            continue
-        if len(buckets) < n:
-            buckets = np.empty(n, dtype=np.int32)
-        least, most = np.int32(buckets_in_all), np.int32(0)
-        for k in range(n):
-            buckets[k] = (greatest - values[begin + k]) * scale
-            least, most = min(least, buckets[k]), max(most, buckets[k])
-        starts[least : most + 1] = 0
-        for k in range(n):
-            starts[buckets[k]] += 1
-        start = begin
-        for bucket in range(least, most + 1):
-            size = starts[bucket]
-            starts[bucket] = start
-            start += size
-        for k in range(n):
-            at = starts[buckets[k]]
-            starts[buckets[k]] += 1
-            gains.indices[at], gains.values[at] = indices[begin + k], values[begin + k]
+    gains, starts = _empty_gains(indptr, greatest)
+    for i in range(len(indptr) - 1):
+        begin, end = indptr[i], indptr[i + 1]
+        _place_row(gains, starts, begin, indices[begin:end], values[begin:end])
     return gains
+
+
+@compiled
+def _empty_gains(indptr: NDArray[np.int64], greatest: float) -> tuple[Gains, NDArray[np.int64]]:
+    """Room for the pairs, and for where each bucket of a row starts."""
+    n_pairs = indptr[-1]
+    buckets = _MANY_BUCKETS if n_pairs > _MANY_PAIRS * (len(indptr) - 1) else _FEW_BUCKETS
+    gains = Gains(indptr, np.empty(n_pairs, dtype=np.int32), np.empty(n_pairs), greatest / buckets)
+    return gains, np.zeros(buckets + 1, dtype=np.int64)
+
+
+@compiled
+def _place_row(
+    gains: Gains,
+    starts: NDArray[np.int64],
+    begin: int,
+    columns: NDArray[np.int32],
+    values: NDArray[np.float64],
+) -> None:
+    """Write a row's pairs from `begin` on, those of the bucket of the greatest gains first."""
+    top = len(starts) - 1
+    scale = 1.0 / gains.slack
+    buckets = (top - values * scale).astype(np.int32)
+    least, most = np.int32(top), np.int32(0)
+    for bucket in buckets:
+        least, most = min(least, bucket), max(most, bucket)
+    starts[least : most + 1] = 0
+    for bucket in buckets:
+        starts[bucket] += 1
+    start = begin
+    for bucket in range(least, most + 1):
+        size = starts[bucket]
+        starts[bucket] = start
+        start += size
+    for k in range(len(columns)):
+        at = starts[buckets[k]]
+        starts[buckets[k]] = at + 1
+        gains.indices[at], gains.values[at] = columns[k], values[k]
