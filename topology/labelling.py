@@ -29,23 +29,24 @@ from topology.partition import (
     colouring_of,
     finer_by,
     label_salts,
+    largest_cell,
     refine,
-    smallest_cell,
     with_own_colour,
 )
 from topology.refinement import root_of
-from topology.residual import Part, residual_parts
+from topology.residual import Part, reading_of, residual_parts
 
 Order = NDArray[np.int64]
 
-# Steps of about a nanosecond: visits of a connection or a vertex, and a fixed price for what each
-# piece of the search costs before it visits any. It buys random regular layers of 784 neurons at
-# any density, any number of equal blocks, cycles, lattices and most of what has many symmetries, in
-# about a second at worst; a strongly regular layer of hundreds of neurons may need more.
+# Nanoseconds, as counted from the work and not by a clock. A second buys random regular layers of
+# 784 neurons at any density, any number of equal blocks, cycles, lattices, projective planes,
+# Hadamard matrices and Paley graphs of hundreds of neurons; the strongly regular graphs of random
+# Latin squares and the graphs of Cai, Furer & Immerman (1992) beyond about 100 neurons cost more.
 BUDGET = 1_000_000_000
-_STEP = 50_000
-_READ = 5
-_SPLIT = 20  # per connection, to find the parts of a graph
+_STEP = 50_000  # what each piece of the search costs before it visits anything
+_VISIT = 3  # to visit a connection or a vertex while refining
+_READ = 20  # to write a connection down
+_SPLIT = 25  # to find the part of a graph that a connection is in
 
 # Vertices individualised one below the other; each level takes a few frames of Python's stack.
 _DEEPEST = 100
@@ -121,7 +122,9 @@ class _Search:
         if len(parts) == 1 and len(parts[0].vertices) == len(colouring.order):
             vertices, colours, rest = parts[0]
             found = self._branch(rest, colouring_of(colours), way)
-            return _Found(vertices[found.order], _lifted(found.orbits, vertices))
+            orbits = np.arange(len(vertices))
+            _join(orbits, vertices, vertices[found.orbits])
+            return _Found(vertices[found.order], orbits)
         return self.together(colouring, parts, [self._part(part, way) for part in parts])
 
     def _part(self, part: Part, way: _Way) -> _Found:
@@ -131,7 +134,7 @@ class _Search:
 
     def _branch(self, graph: Graph, colouring: Colouring, way: _Way) -> _Found:
         """The order of a connected graph with vertices to tell apart."""
-        cell = smallest_cell(colouring)
+        cell = largest_cell(colouring)
         if way == "quick":
             return self._below(graph, colouring, cell[0], way)
         if way == "careful":
@@ -234,12 +237,12 @@ class _Search:
         """Make the colouring stable in place; what is returned follows from structure alone."""
         limit = len(colouring.order) if rounds is None else rounds
         trace, visits = refine(*graph, self.salts, *colouring, changed, before, limit)
-        self._spend(visits)
+        self._spend(_VISIT * visits)
         return np.uint64(trace)
 
     def _read(self, graph: Graph, order: Order) -> bytes:
         self._spend(_READ * len(graph.ends))
-        return _reading(*graph, order, self.labels).tobytes()
+        return reading_of(*graph, order, self.labels).tobytes()
 
     def together(self, colouring: Colouring, parts: list[Part], found: list[_Found]) -> _Found:
         """The order of all vertices from the parts' own.
@@ -248,7 +251,7 @@ class _Search:
         read, equal ones being interchangeable too.
         """
         keys = [
-            (part.colours.tobytes(), _reading(*part.graph, order, self.labels).tobytes())
+            (part.colours.tobytes(), reading_of(*part.graph, order, self.labels).tobytes())
             for part, (order, _) in zip(parts, found, strict=True)
         ]
         n = len(colouring.order)
@@ -289,13 +292,6 @@ def _alone(n: int) -> _Found:
     return _Found(np.arange(n), np.arange(n))
 
 
-def _lifted(orbits: Order, vertices: Order) -> Order:
-    """Orbits of renumbered vertices, in the numbers they had."""
-    whole = np.arange(len(orbits))
-    _join(whole, vertices, vertices[orbits])
-    return whole
-
-
 @compiled
 def _join(orbits: NDArray[np.int64], first: NDArray[np.int64], second: NDArray[np.int64]) -> None:
     """Join the orbits of first[i] and second[i], for each i."""
@@ -303,47 +299,3 @@ def _join(orbits: NDArray[np.int64], first: NDArray[np.int64], second: NDArray[n
         a = root_of(orbits, first[i])
         b = root_of(orbits, second[i])
         orbits[max(a, b)] = min(a, b)
-
-
-@compiled
-def _reading(
-    indptr: NDArray[np.int64],
-    ends: NDArray[np.int32],
-    labels: NDArray[np.int32],
-    order: NDArray[np.int64],
-    n_labels: int,
-) -> NDArray[np.int64]:
-    """The graph written down in this order: equal for two graphs only if they are the same.
-
-    For each vertex in turn the number of its connections to vertices before it, and those, each as
-    place * n_labels + label, ascending.
-    """
-    n = len(order)
-    place = np.empty(n, dtype=np.int64)
-    for i in range(n):
-        place[order[i]] = i
-    begin = np.zeros(n + 1, dtype=np.int64)
-    for i in range(n):
-        v = order[i]
-        before = 0
-        for e in range(indptr[v], indptr[v + 1]):
-            before += place[ends[e]] < i
-        begin[i + 1] = begin[i] + 1 + before
-    text = np.empty(begin[n], dtype=np.int64)
-    free = begin[:-1].copy()
-    for i in range(n):
-        text[begin[i]] = begin[i + 1] - begin[i] - 1
-        free[i] += 1
-    for i in range(n):
-        v = order[i]
-        for e in range(indptr[v], indptr[v + 1]):
-            j = place[ends[e]]
-            if j > i:
-                key = i * n_labels + labels[e]
-                at = free[j]
-                while at > begin[j] + 1 and text[at - 1] > key:  # labels of one pair
-                    text[at] = text[at - 1]
-                    at -= 1
-                text[at] = key
-                free[j] += 1
-    return text

@@ -69,10 +69,9 @@ def finer_by(colouring: Colouring, marks: NDArray[np.uint64]) -> Colouring:
     return colouring_of(colours)
 
 
-def smallest_cell(colouring: Colouring) -> NDArray[np.int64]:
-    """The vertices of the smallest cell that has several, the first such one."""
-    sizes = np.where(colouring.size > 1, colouring.size, len(colouring.size) + 1)
-    begin = int(np.argmin(sizes))
+def largest_cell(colouring: Colouring) -> NDArray[np.int64]:
+    """The vertices of the largest cell, the first such one."""
+    begin = int(np.argmax(np.bincount(colouring.rank)))
     return colouring.order[begin : begin + colouring.size[begin]].copy()
 
 
