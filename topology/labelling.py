@@ -222,8 +222,7 @@ class _Search:
         traces = np.empty(len(cell), dtype=np.uint64)
         for i, v in enumerate(cell):
             finer = with_own_colour(colouring, v)
-            changed = np.array([v]), colouring.rank[[v]]
-            traces[i] = self._refine(graph, finer, *changed, rounds)
+            traces[i] = self._refine(graph, finer, cell[[i]], colouring.rank[[v]], rounds)
         return traces
 
     def _refine(
