@@ -88,8 +88,9 @@ def match_jointly(
         search.swept("sure pairs", layerwise, Sweeps(_FROM_LAYERWISE, REMAINING, 0.0, 0))
         blank = _blank(wired_a, free, layerwise)
         search.swept("blank", blank, Sweeps(_FROM_NONE, REMAINING, 0.0, 0))
-        for name in given.keys() - {"layerwise"}:  # from there the sure pairs have come
-            search.ascended(name, given[name])
+        for name, start in given.items():
+            if name != "layerwise":  # from there the sure pairs have come
+                search.ascended(name, start)
     for number in range(_rounds(wired_a, wired_b)):
         noise = _NOISE[number % len(_NOISE)] if number else 0.0
         if not search.perfect:
