@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from topology.assignment import assign
 from topology.compiled import compiled
-from topology.gains import by_falling_gain, jaccard_gains
+from topology.gains import Gains, by_falling_gain, jaccard_gains
 from topology.overlap import input_places
 from topology.prepared import Connections, Layer
 
@@ -90,8 +90,8 @@ def _gains(a: Layer, b: Layer, paid: Matrix | None) -> Matrix:
     each = paid / np.maximum(1, pairs)
     gains = np.empty((a.shape[0], b.shape[0]))
     exchanged = np.empty(gains.shape[::-1])
-    _most_of_rows(a.rows, b.rows, a.in_group, each, gains)
-    _most_of_rows(b.rows, a.rows, a.in_group, np.ascontiguousarray(each.T), exchanged)
+    _most_of_rows(a.rows, b.rows, a.in_group, np.ascontiguousarray(each.T), gains)
+    _most_of_rows(b.rows, a.rows, a.in_group, each, exchanged)
     return np.minimum(gains, exchanged.T)
 
 
@@ -104,23 +104,37 @@ def _outgoing(layer: Layer) -> NDArray[np.int64]:
 
 def _bound(gains: Matrix) -> tuple[float, Matrix]:
     """Upper bound of every matching's total gain, and what each pair loses against it."""
-    # Pairs below a row's floor are not looked at; the bound holds with any floor.
     n_a, n_b = gains.shape
-    floor = _floors(gains)
-    rows, columns = np.nonzero(gains > floor[:, np.newaxis])
-    indptr = np.searchsorted(rows, np.arange(n_a + 1)).astype(np.int64)
-    values = gains[rows, columns] - floor[rows]
-    _, prices = assign(by_falling_gain(indptr, columns.astype(np.int32), values), n_b)
+    few = n_a > n_b or 2 * np.count_nonzero(gains) < gains.size
+    _, prices = assign(_candidates(gains, n_b if few else _CANDIDATES), n_b)
     return _lost(gains, prices)
 
 
-def _floors(gains: Matrix) -> NDArray[np.float64]:
-    """(n_a,) below a row's greatest gains, where there are many others."""
-    n = gains.shape[1]
-    few = n <= _CANDIDATES or 2 * np.count_nonzero(gains) < gains.size
-    if few or gains.shape[0] > n:
-        return np.zeros(len(gains))
-    return np.partition(gains, n - _CANDIDATES, axis=1)[:, n - _CANDIDATES]
+@compiled
+def _candidates(gains: Matrix, most: int) -> Gains:
+    """About so many of the greatest gains of each row, over the others.
+
+    Everyone gains that much, so that only what is more decides; prices may be any.
+    """
+    n_a, n_b = gains.shape
+    step = max(1, most // 8)
+    indptr = np.zeros(n_a + 1, dtype=np.int64)
+    indices, values = np.empty(n_b, dtype=np.int32), np.empty(n_b)
+    n = 0
+    for i in range(n_a):
+        if n + n_b > len(indices):
+            indices = np.append(indices, np.empty(n + n_b, dtype=np.int32))
+            values = np.append(values, np.empty(n + n_b))
+        floor = 0.0
+        if most < n_b:
+            sample = np.sort(gains[i, ::step])
+            floor = sample[max(0, len(sample) - 1 - most // step)]
+        for j in range(n_b):
+            if gains[i, j] > floor:
+                indices[n], values[n] = j, gains[i, j] - floor
+                n += 1
+        indptr[i + 1] = n
+    return by_falling_gain(indptr, indices[:n], values[:n])
 
 
 @compiled
@@ -141,25 +155,23 @@ def _most_of_rows(a: Connections, b: Connections, group: int, each: Matrix, gain
     """Fill in g by the connections of the rows: each one at its cheapest among the column's.
 
     Args:
-        each: (neurons before in A, in B); what a connection from k that lies on one from k' pays.
+        each: (neurons before in B, in A); what a connection from k that lies on one from k' pays.
     """
     n_a, n_b = gains.shape
     degrees = np.diff(b.indptr).astype(np.int64)
-    cheapest = np.full((len(each) * group, n_b), np.inf)
-    neurons, offsets = b.indices // group, b.indices % group
-    for k in range(len(each)):
-        payments = each[k]
-        for j in range(n_b):
-            for c in range(b.indptr[j], b.indptr[j + 1]):
-                at = k * group + offsets[c]
-                cheapest[at, j] = min(cheapest[at, j], payments[neurons[c]])
+    n = each.shape[1]
+    by_column = np.full((n_b, group, n), np.inf)
+    for j in range(n_b):
+        for key in b.indices[b.indptr[j] : b.indptr[j + 1]]:
+            _lower(by_column[j, key % group], each[key // group])
+    cheapest = np.ascontiguousarray(by_column.reshape(n_b, group * n).T)
     smallest = np.empty((_SORTED, n_b))
     rest, paid = np.empty(n_b), np.empty(n_b)
     for i in range(n_a):
         keys = a.indices[a.indptr[i] : a.indptr[i + 1]]
         kept = 0
         for key in keys:
-            rest[:] = cheapest[key]
+            rest[:] = cheapest[key % group * n + key // group]
             for s in range(kept):
                 _order(smallest[s], rest)
             if kept < _SORTED:
@@ -182,8 +194,15 @@ def _most_of_rows(a: Connections, b: Connections, group: int, each: Matrix, gain
 
 
 @compiled
-def _order(low: NDArray[np.float64], high: NDArray[np.float64]) -> None:
+def _lower(low: NDArray[np.float64], values: NDArray[np.float64]) -> None:
     """Put the smaller one of each two values into `low`."""
+    for j in range(len(low)):
+        low[j] = values[j] if values[j] < low[j] else low[j]
+
+
+@compiled
+def _order(low: NDArray[np.float64], high: NDArray[np.float64]) -> None:
+    """Put the smaller one of each two values into `low`, the other into `high`."""
     for j in range(len(low)):
         x, y = low[j], high[j]
         low[j] = x if x < y else y
