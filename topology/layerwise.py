@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from topology.canonical import CanonicalForm
-from topology.gains import jaccard_gains
+from topology.gains import Gains, jaccard_gains
 from topology.matching import Neurons, match_neurons
 from topology.overlap import input_places, jaccard_in_place
 from topology.prepared import Layer
@@ -39,15 +39,22 @@ def match_layerwise(
             distance, matching = in_place(layer_a, layer_b, places)
         else:
             gains = jaccard_gains(layer_a, layer_b, places)
-            distance, matching, gap = match_neurons(
-                gains,
-                Neurons(layer_a.degrees, a.colours[index]),
-                Neurons(layer_b.degrees, b.colours[index]),
-            )
+            distance, matching, gap = match_layer(a, b, index, gains)
             largest = max(largest, gap)
         distances.append(distance)
         matchings.append(matching)
     return distances, matchings, largest
+
+
+def match_layer(
+    a: CanonicalForm, b: CanonicalForm, index: int, gains: Gains
+) -> tuple[float, Matching, float]:
+    """Distance, matching and gap of the layer of this index, given what its pairs gain."""
+    return match_neurons(
+        gains,
+        Neurons(a.layers[index].degrees, a.colours[index]),
+        Neurons(b.layers[index].degrees, b.colours[index]),
+    )
 
 
 def places_after(matchings: Sequence[Matching], a: Layer, b: Layer) -> Matching:
