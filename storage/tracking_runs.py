@@ -134,8 +134,8 @@ def run_status(records: Mapping[str, TrialRecord]) -> tuple[str, int | None]:
 def run_files(run: Run) -> list[Path]:
     """What the parent carries as artifacts, relative to OUT: study, matrices, report."""
     files = [run.out / "study.yaml", run.out / "run.json"]
-    for name in ("spec.json", "matrix.parquet", "labels.parquet"):
-        files += sorted(run.out.glob(f"distances/*/{name}"))
+    for name in ("spec", "matrix", "labels", "chance", "chance_classes"):
+        files += sorted(run.out.glob(f"distances/*/{name}.*"))
     files += sorted(run.report_folder.rglob("*"))
     return [
         path.relative_to(run.out)

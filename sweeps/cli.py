@@ -157,7 +157,10 @@ def status(out: str) -> None:
 @_folder
 @click.option("--name", metavar="NAME", help="Whose folder under OUT/distances. Default: all of "
               "the study's, or `custom` where an option but --chance is given.")  # fmt: skip
-@click.option("--method", type=click.Choice(["layerwise", "reference"]), help="How to match.")
+@click.option("--method", type=click.Choice(["layerwise", "reference", "joint"]),
+              help="How to match neurons.")  # fmt: skip
+@click.option("--shared-indices", is_flag=True, default=None,
+              help="For joint: the networks grew from one initialisation.")  # fmt: skip
 @click.option("--steps", metavar="STEPS", help="first, last, all, or a list: 0ep,10ep,500it.")
 @click.option("--against", metavar="STEP", help="Each snapshot against its own trial's first, "
               "last, or a given one (10ep), instead of all pairs.")  # fmt: skip

@@ -24,7 +24,6 @@ from sweeps.study import Study, check_study
 from sweeps.study_file import load_study, study_yaml
 from sweeps.task import drop_checkpoints, now, pending_record
 from sweeps.validation import validated
-from topology.chance_stage import store_chance
 from topology.pairwise import DistanceResult, DistanceSpec, run_distances
 from topology.spec import compared_snapshots
 
@@ -96,7 +95,6 @@ def run_job(
                 try:
                     with progress.pairs(name) as on_pairs:
                         run_distances(run.out, name, spec, progress=on_pairs)
-                    store_chance(run.out, name, spec)
                 except InputError as error:
                     outcome.problems.append(f"distances {name}: {error}")
         outcome.report = build_report(run)
@@ -146,7 +144,6 @@ def distances_job(
         for key, spec in wanted.items():
             with progress.pairs(key) as on_pairs:
                 done.append(run_distances(run.out, key, spec, progress=on_pairs))
-            store_chance(run.out, key, spec)
     return done
 
 

@@ -87,11 +87,14 @@ class ConsoleProgress(Progress):
     @contextmanager
     def pairs(self, name: str) -> Iterator[Callable[[int, int], None]]:
         """Pairs done, pairs per second, time left."""
-        started = time.monotonic()
+        started, before = time.monotonic(), -1  # before: pairs that were there at the start
         with self._bar("pairs") as advance:
 
             def show(done: int, total: int) -> None:
-                rate = done / max(time.monotonic() - started, 1e-9)
+                nonlocal started, before
+                if before < 0:
+                    started, before = time.monotonic(), done
+                rate = (done - before) / max(time.monotonic() - started, 1e-9)
                 advance(done, total, f"distances {name}, {rate:,.0f} pairs/s", "pairs")
 
             yield show

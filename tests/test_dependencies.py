@@ -15,19 +15,11 @@ ALLOWED = {
     "storage": set(),
     "cluster": set(),
 }
-METRIC = (
-    "nnstd",
-    "prepared",
-    "overlap",
-    "gains",
-    "augmenting",
-    "assignment",
-    "heap",
-    "matching",
-    "layerwise",
-    "reference",
-    "canonical",
-    "structure",
+METRIC = sorted(
+    path.stem
+    for path in (ROOT / "topology").glob("*.py")
+    if path.stem not in {"__init__", "pairwise", "spec", "tiles", "overlap_torch"}
+    if not path.stem.startswith(("chance_stage", "plot", "heatmaps", "embedding"))
 )
 METRIC_MAY_IMPORT = {"numpy", "scipy", "numba", "llvmlite", "topology"}
 TRAINING_MUST_NOT = {"ray", "pyarrow", "mlflow", "pandas", "topology", "cluster"}

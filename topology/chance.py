@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from topology.comparison import Method, Metric
 from topology.compiled import compiled
-from topology.nnstd import Method, as_topology, check_method, pair_distances
+from topology.nnstd import as_topology, checked_metric, pair_distances
 from topology.prepared import Layer, Topology, layer_of
 
 # A new number where the same seed gives other values: stored chance levels are computed again.
@@ -73,26 +74,21 @@ def chance_level(
     >>> chance_level(full, full).network
     0.0
     """
-    check_method(method)
+    metric = checked_metric(method, labelled_outputs)
     if samples < 2:
         raise ValueError(f"a chance level with its error takes at least 2 samples, not {samples}")
     a, b = as_topology(a), as_topology(b)
-    rows = [
-        rewired_distances(a, b, [seed, sample], method, labelled_outputs)
-        for sample in range(samples)
-    ]
+    rows = [rewired_distances(a, b, [seed, sample], metric) for sample in range(samples)]
     return level_of(np.array(rows))
 
 
-def rewired_distances(
-    a: Topology, b: Topology, seed: Sequence[int], method: Method, labelled_outputs: bool
-) -> list[float]:
+def rewired_distances(a: Topology, b: Topology, seed: Sequence[int], metric: Metric) -> list[float]:
     """[network, layer 0, layer 1, ...] of one pair of rewirings; other seeds, other rewirings."""
     first, second = (
         rewired(topology, np.random.default_rng([*seed, side]))
         for side, topology in enumerate((a, b))
     )
-    return pair_distances(first, second, method, labelled_outputs)[0]
+    return pair_distances(first, second, metric)[0]
 
 
 def level_of(distances: NDArray[np.float64]) -> ChanceLevel:

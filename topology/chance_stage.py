@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 from storage.chance_store import ChanceStore, chance_schema
 from storage.masks import MaskStore
 from topology.chance import CHANCE_VERSION, level_of, rewired_distances
+from topology.comparison import Metric
 from topology.degree_classes import degree_classes, degree_profile
-from topology.nnstd import Method
 from topology.prepared import Topology, prepare
-from topology.spec import DistanceSpec, compared_snapshots
-from topology.tiles import Plan, Snapshot, plan_tiles
+from topology.tiles import Plan, Snapshot
 
 # Snapshots whose degrees one job reads.
 _SNAPSHOTS_AT_ONCE = 64
@@ -51,25 +50,16 @@ class ChanceJob:
     """
 
     out: str
-    method: Method
+    metric: Metric
     pairs: tuple[tuple[Snapshot, Snapshot], ...]
     seed: tuple[int, ...]
-
-
-def store_chance(
-    out: str | Path, name: str, spec: DistanceSpec, seed: int = 0, compute: Compute = map
-) -> int:
-    """`update_chance` for the finished distances that a spec stands for."""
-    _, snapshots, _ = compared_snapshots(MaskStore(out).index(), spec)
-    plan = plan_tiles(snapshots, spec.method)
-    return update_chance(out, name, plan, spec.method, spec.chance, seed, compute)
 
 
 def update_chance(
     out: str | Path,
     name: str,
     plan: Plan,
-    method: Method,
+    metric: Metric,
     samples: int | None,
     seed: int = 0,
     compute: Compute = map,
@@ -82,9 +72,9 @@ def update_chance(
     Args:
         out: the run's folder.
         name: of the distances, whose matrix and labels are there.
-        plan, method: what they were computed from.
+        plan, metric: what they were computed from.
         samples: pairs for each two classes, at least 2; None computes no levels.
-        seed: the levels follow from this, the plan and the method alone.
+        seed: the levels follow from this, the plan and the metric alone.
         compute: where jobs are done.
 
     Returns:
@@ -105,7 +95,7 @@ def update_chance(
     pairs = dict(_class_pairs(plan, names, samples, seed))
     jobs = [
         ChanceJob(
-            str(out), method,
+            str(out), metric,
             tuple((plan.snapshots[i], plan.snapshots[j]) for i, j in drawn),
             (seed, *_key(*key)),
         )
@@ -138,7 +128,10 @@ def compute_chance(job: ChanceJob) -> NDArray[np.float64]:
     return np.array(
         [
             rewired_distances(
-                topologies[a], topologies[b], [*job.seed, k], job.method, a.labelled_outputs
+                topologies[a],
+                topologies[b],
+                [*job.seed, k],
+                Metric(job.metric.method, a.labelled_outputs),  # random networks share no neurons
             )
             for k, (a, b) in enumerate(job.pairs)
         ]

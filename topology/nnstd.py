@@ -8,21 +8,14 @@ are never matched. `README.md` beside this file defines the methods.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any
 
-import numpy as np
-
-from topology.assignment import UNMATCHED
-from topology.canonical import CanonicalForm, form_of
-from topology.layerwise import Matching, in_place, match_layerwise, places_after
+from topology.comparison import METHODS, Comparison, Method, Metric, compare, network_distance
+from topology.layerwise import Matching
 from topology.prepared import Layer, Topology, prepare
-from topology.reference import certified_least, match_as_published
-
-Method = Literal["layerwise", "reference"]
-METHODS: tuple[Method, ...] = get_args(Method)
 
 # A new number for a method whose values change: stored distances of the old one are recomputed.
-METRIC_VERSIONS: dict[Method, int] = {"layerwise": 2, "reference": 1}
+METRIC_VERSIONS: dict[Method, int] = {"layerwise": 2, "reference": 1, "joint": 1}
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,11 +28,15 @@ class TopologyDistance:
         layers: in [0, 1]; the distance of each layer.
         matchings: one (n_out of A,) array a layer: the neuron of B that stands for each neuron of
             A, -1 for none.
-        gap: no matching of any layer, given those of the layers before, has a distance that is
-            smaller by more than this (the largest primal-dual gap).
+        gap: the largest primal-dual gap of the assignments. `layerwise` and `reference`: no
+            matching of any layer, given those of the layers before, has a distance that is smaller
+            by more than this. `joint`: no block update gains more than this.
         canonical: the distances follow from structure alone, whatever order the neurons are in.
             Always so but for `reference`, and for networks too symmetrical to be put into canonical
             order within the budget (see `canonical`).
+        metric: method and options.
+        interval: `joint` only: the least `network` over all relabellings of both networks lies in
+            [lower, upper], for certain; `upper` is `network`.
     """
 
     network: float
@@ -47,6 +44,8 @@ class TopologyDistance:
     matchings: tuple[Matching, ...]
     gap: float
     canonical: bool
+    metric: Metric
+    interval: tuple[float, float] | None = None
 
 
 def nnstd(
@@ -54,6 +53,7 @@ def nnstd(
     b: Sequence[Any] | Topology,
     method: Method = "layerwise",
     labelled_outputs: bool = False,
+    shared_indices: bool = False,
 ) -> TopologyDistance:
     """The distance of two networks' topologies.
 
@@ -62,9 +62,13 @@ def nnstd(
             them. Equal numbers of layers and of inputs; widths may differ (see `matching`).
         method: `layerwise` is the definition above with a canonical choice among equally good
             matchings. `reference` is what the paper's published code computes, bit for bit; it
-            depends on the order of the neurons and of the two networks.
+            depends on the order of the neurons and of the two networks. `joint` matches all layers
+            together: the network's distance is never above `layerwise`'s.
         labelled_outputs: the last mask's rows carry labels (classes) and stay in place; its
             distance is their mean Jaccard distance. Otherwise they are matched like any others.
+        shared_indices: for `joint`: also search from where every neuron stands for the one of its
+            own index, as in networks that grew from one initialisation. The distance is then never
+            above that of the networks as they are, and holds for this order of their neurons.
 
     Raises:
         ValueError: an unknown method, a mask that is none, networks that cannot be compared.
@@ -72,21 +76,21 @@ def nnstd(
     >>> nnstd([[[1, 1, 0], [0, 0, 1]]], [[[0, 0, 1], [1, 0, 0]]]).layers
     (0.25,)
     """
-    check_method(method)
+    metric = checked_metric(method, labelled_outputs, shared_indices)
     a, b = as_topology(a), as_topology(b)
-    done = _compared(a, b, method, labelled_outputs, certify=True)
+    done, network = _compared(a, b, metric, certify=True)
     return TopologyDistance(
-        network=network_distance(a, b, done.distances),
+        network=network,
         layers=tuple(done.distances),
         matchings=tuple(done.matchings),
         gap=done.gap,
-        canonical=done.exact or _order_cannot_matter(a, b),
+        canonical=done.canonical and not shared_indices,
+        metric=metric,
+        interval=(min(done.lower, network), network) if method == "joint" else None,
     )
 
 
-def pair_distances(
-    a: Topology, b: Topology, method: Method, labelled_outputs: bool
-) -> tuple[list[float], bool]:
+def pair_distances(a: Topology, b: Topology, metric: Metric) -> tuple[list[float], bool]:
     """The distances of pair (a, b) in a list of networks, without matchings and certificates.
 
     `reference` compares the later network with the earlier one, as the published code goes through
@@ -95,17 +99,21 @@ def pair_distances(
     Returns:
         [network, layer 0, layer 1, ...] and whether they are canonical.
     """
-    if method == "reference":
+    if metric.method == "reference":
         a, b = b, a
-    done = _compared(a, b, method, labelled_outputs, certify=False)
-    canonical = done.exact or _order_cannot_matter(a, b)
-    return [network_distance(a, b, done.distances), *done.distances], canonical
+    done, network = _compared(a, b, metric, certify=False)
+    return [network, *done.distances], done.canonical and not metric.shared_indices
 
 
-def check_method(method: str) -> None:
-    """Raise ValueError, naming the methods, for one that does not exist."""
+def checked_metric(
+    method: str, labelled_outputs: bool = False, shared_indices: bool = False
+) -> Metric:
+    """A method with its options; ValueError for what does not exist."""
     if method not in METHODS:
         raise ValueError(f"method {method!r} is unknown: {', '.join(METHODS)}")
+    if shared_indices and method != "joint":
+        raise ValueError(f"shared_indices is an option of method joint, not of {method}")
+    return Metric(method, labelled_outputs, shared_indices)
 
 
 def as_topology(masks: Sequence[Any] | Topology) -> Topology:
@@ -113,90 +121,10 @@ def as_topology(masks: Sequence[Any] | Topology) -> Topology:
     return masks if isinstance(masks, Topology) else prepare(masks)
 
 
-def network_distance(a: Topology, b: Topology, layers: Sequence[float]) -> float:
-    """The neuron-weighted mean over the layers that are sparse in at least one of the two."""
-    total, neurons = 0.0, 0
-    for layer_a, layer_b, distance in zip(a.layers, b.layers, layers, strict=True):
-        if not (layer_a.full and layer_b.full):
-            n = max(layer_a.shape[0], layer_b.shape[0])
-            total += n * distance
-            neurons += n
-    return total / neurons if neurons else 0.0
-
-
-def prepare_for(topology: Topology, method: Method, labelled_outputs: bool) -> None:
-    """Compute now what the method needs of a network, once for any number of comparisons."""
-    if method != "reference":
-        form_of(topology, labelled_outputs)
-
-
-class _Comparison(NamedTuple):
-    distances: list[float]
-    matchings: list[Matching]
-    gap: float
-    exact: bool
-
-
-def _compared(
-    a: Topology, b: Topology, method: Method, labelled_outputs: bool, certify: bool
-) -> _Comparison:
-    """Compare two networks; `certify` where a certificate costs extra."""
-    _check_comparable(a, b, labelled_outputs)
-    if method == "reference":
-        return _as_published(a, b, labelled_outputs, certify)
-    form_a, form_b = form_of(a, labelled_outputs), form_of(b, labelled_outputs)
-    if form_a.digest <= form_b.digest:
-        return _in_canonical_order(form_a, form_b, labelled_outputs)
-    done = _in_canonical_order(form_b, form_a, labelled_outputs)
-    widths = [layer.shape[0] for layer in a.layers]
-    return done._replace(matchings=[*map(_inverse, done.matchings, widths)])
-
-
-def _in_canonical_order(a: CanonicalForm, b: CanonicalForm, labelled_outputs: bool) -> _Comparison:
-    distances, matchings, gap = match_layerwise(a, b, labelled_outputs)
-    original = [*map(_original, matchings, a.orders, b.orders)]
-    return _Comparison(distances, original, gap, a.exact and b.exact)
-
-
-def _original(matching: Matching, order_a: Matching, order_b: Matching) -> Matching:
-    """A matching of canonical places as one of the networks' own neurons."""
-    original = np.empty_like(matching)
-    original[order_a] = np.where(matching == UNMATCHED, UNMATCHED, order_b[matching])
-    return original
-
-
-def _inverse(matching: Matching, n: int) -> Matching:
-    inverse = np.full(n, UNMATCHED, dtype=np.int64)
-    matched = np.flatnonzero(matching != UNMATCHED)
-    inverse[matching[matched]] = matched
-    return inverse
-
-
-def _as_published(a: Topology, b: Topology, labelled_outputs: bool, certify: bool) -> _Comparison:
-    distances: list[float] = []
-    matchings: list[Matching] = []
-    gap = 0.0
-    for index, (layer_a, layer_b) in enumerate(zip(a.layers, b.layers, strict=True)):
-        places = places_after(matchings, layer_a, layer_b)
-        if labelled_outputs and index == len(a.layers) - 1:
-            distance, matching = in_place(layer_a, layer_b, places)
-        else:
-            distance, matching = match_as_published(layer_a, layer_b, places)
-            if certify:
-                gap = max(gap, distance - certified_least(layer_a, layer_b, places))
-        distances.append(distance)
-        matchings.append(matching)
-    return _Comparison(distances, matchings, gap, exact=False)
-
-
-def _order_cannot_matter(a: Topology, b: Topology) -> bool:
-    """Whether no choice among equally good matchings can change any layer's distance.
-
-    The least cost of a layer given the order of its inputs is one number, so the first layer's
-    distance always follows from structure alone; a later layer's does where the order of its inputs
-    cannot matter.
-    """
-    return all(layer.all_or_nothing for layer in (*a.layers[1:], *b.layers[1:]))
+def _compared(a: Topology, b: Topology, metric: Metric, certify: bool) -> tuple[Comparison, float]:
+    _check_comparable(a, b, metric.labelled_outputs)
+    done = compare(a, b, metric, certify)
+    return done, network_distance(a.layers, b.layers, done.distances)
 
 
 def _check_comparable(a: Topology, b: Topology, labelled_outputs: bool) -> None:

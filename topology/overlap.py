@@ -148,17 +148,27 @@ def overlap_counts(
     return counts
 
 
-def jaccard_in_place(a: Layer, b: Layer, places: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The cost of each neuron of A with the neuron of the same index in B: (n_out,)."""
-    n_out, n_in = b.shape
-    a_row = np.repeat(np.arange(n_out), a.degrees)
-    b_row = np.repeat(np.arange(n_out), b.degrees)
+def jaccard_of_matched(
+    a: Layer, b: Layer, places: NDArray[np.int64], matching: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """The cost of each neuron of A with the one of B that a matching gives it.
+
+    Args:
+        places: as `input_places` gives them.
+        matching: (n_a,); the neuron of B, -1 for none.
+
+    Returns:
+        One cost for each neuron of A that has a match, in their order.
+    """
+    (n_b, n_in), matched = b.shape, matching >= 0
+    a_row = np.repeat(matching, a.degrees)  # of B's neurons too
+    b_row = np.repeat(np.arange(n_b), b.degrees)
     # One number a connection; an input that B lacks has the place n_in, which no row of B holds.
     connections = a_row * (n_in + 1) + places[a.rows.indices]
-    shared = np.isin(connections, b_row * (n_in + 1) + b.rows.indices)
-    common = np.bincount(a_row[shared], minlength=n_out)
-    union = a.degrees + b.degrees - common
+    shared = np.isin(connections[a_row >= 0], b_row * (n_in + 1) + b.rows.indices)
+    common = np.bincount(a_row[a_row >= 0][shared], minlength=n_b)[matching[matched]]
+    union = a.degrees[matched] + b.degrees[matching[matched]] - common
     costs: NDArray[np.float64] = np.divide(
-        union - common, union, out=np.zeros(n_out), where=union > 0
+        union - common, union, out=np.zeros(len(union)), where=union > 0
     )
     return costs

@@ -10,8 +10,9 @@ import itertools
 import time
 import zlib
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -25,7 +26,9 @@ from storage.distance_store import DistanceStore, distance_schema
 from storage.errors import InputError
 from storage.filesystem import local_folder
 from storage.masks import MaskStore
-from topology.nnstd import METRIC_VERSIONS, Method, as_topology, check_method, pair_distances
+from topology.chance_stage import update_chance
+from topology.comparison import Method, Metric
+from topology.nnstd import METRIC_VERSIONS, as_topology, checked_metric, pair_distances
 from topology.prepared import Topology, prepare
 from topology.spec import DistanceSpec, compared_snapshots
 from topology.tiles import Plan, Snapshot, Tile, plan_tiles
@@ -40,13 +43,16 @@ def pairwise(
     topologies: Sequence[Sequence[Any] | Topology],
     method: Method = "layerwise",
     labelled_outputs: bool = False,
+    shared_indices: bool = False,
+    n_jobs: int = 1,
 ) -> NDArray[np.float64]:
     """The distances of all pairs of a list of networks, in this process.
 
     Args:
         topologies: networks of equal depth, as `nnstd` takes them.
-        method, labelled_outputs: as `nnstd` takes them. `reference` compares the later network of
-            a pair with the earlier one, as the published code does.
+        method, labelled_outputs, shared_indices: as `nnstd` takes them. `reference` compares the
+            later network of a pair with the earlier one, as the published code does.
+        n_jobs: threads that share the pairs.
 
     Returns:
         (n_pairs, 1 + n_layers): the network's distance and each layer's; the pairs in the order of
@@ -55,12 +61,15 @@ def pairwise(
     Raises:
         ValueError: no networks, an unknown method, networks that cannot be compared.
     """
-    check_method(method)
+    metric = checked_metric(method, labelled_outputs, shared_indices)
     if len(topologies) == 0:
         raise ValueError("pairwise needs at least one network")
     prepared = [as_topology(masks) for masks in topologies]
-    pairs = itertools.combinations(prepared, 2)
-    rows = [pair_distances(a, b, method, labelled_outputs)[0] for a, b in pairs]
+    with ThreadPoolExecutor(max(1, n_jobs)) as threads:
+        # Prepared first, so that no two threads prepare the same network.
+        list(threads.map(metric.prepare, prepared))
+        pairs = itertools.combinations(prepared, 2)
+        rows = list(threads.map(lambda pair: pair_distances(pair[0], pair[1], metric)[0], pairs))
     return np.array(rows, dtype=np.float64).reshape(len(rows), 1 + len(prepared[0].layers))
 
 
@@ -72,6 +81,7 @@ class DistanceResult:
         n_snapshots: snapshots compared, references among them.
         n_pairs: pairs in the matrix.
         n_computed: pairs computed now; the others were there.
+        n_chance: pairs of random networks compared now, for the level expected by chance.
         groups: number of snapshots in each group; those of different groups cannot be compared.
         left_out: trials without a snapshot at the step to be compared against.
         seconds: wall time.
@@ -82,6 +92,7 @@ class DistanceResult:
     n_snapshots: int
     n_pairs: int
     n_computed: int
+    n_chance: int
     groups: tuple[int, ...]
     left_out: tuple[str, ...]
     seconds: float
@@ -112,7 +123,7 @@ def run_distances(
     out = local_folder(out)  # a worker is in another folder
     store = DistanceStore(out, name)
     labels, snapshots, left_out = compared_snapshots(MaskStore(out).index(), spec)
-    plan = plan_tiles(snapshots, spec.method)
+    plan = plan_tiles(snapshots, spec.metric)
     if plan.n_pairs == 0:
         raise InputError(_nothing(spec, plan))
     distance_schema(plan.layers)  # a layer's name that cannot be a column is refused now
@@ -121,7 +132,7 @@ def run_distances(
     n_computed = plan.n_pairs - done
     if progress:
         progress(done, plan.n_pairs)
-    stage = _Stage(str(out), store, spec.method, plan)
+    stage = _Stage(str(out), store, spec.metric, plan)
     with closing(stage.run_here(missing) if in_process else stage.run_on_ray(missing)) as counts:
         for n_pairs in counts:
             done += n_pairs
@@ -132,11 +143,14 @@ def run_distances(
     store.assemble(tiles, plan.layers, plan.digest)
     _write_spec(store, spec, plan)
     store.remove_other_tiles(tile.name for tile in plan.tiles)
+    compute = map if in_process else _on_ray
+    n_chance = update_chance(out, name, plan, spec.metric, spec.chance, compute=compute)
     return DistanceResult(
         name=name,
         n_snapshots=len(snapshots),
         n_pairs=plan.n_pairs,
         n_computed=n_computed,
+        n_chance=n_chance,
         groups=plan.group_sizes,
         left_out=left_out,
         seconds=time.monotonic() - begin,
@@ -159,7 +173,7 @@ def _write_spec(store: DistanceStore, spec: DistanceSpec, plan: Plan) -> None:
     """What was asked for and what came of it; the same again keeps its date."""
     content = {
         "name": store.name,
-        **spec.model_dump(),
+        **spec.model_dump(exclude={"chance"}),
         "metric_version": METRIC_VERSIONS[spec.method],
         "snapshots": len(plan.snapshots),
         "pairs": plan.n_pairs,
@@ -176,7 +190,7 @@ def _write_spec(store: DistanceStore, spec: DistanceSpec, plan: Plan) -> None:
     store.write_spec({**content, "created": created["created"]})
 
 
-def load_block(out: str, snapshots: Sequence[Snapshot]) -> list[Topology]:
+def load_block(out: str, snapshots: Sequence[Snapshot], metric: Metric) -> list[Topology]:
     """Read the masks of some snapshots and prepare them for any number of comparisons.
 
     Raises:
@@ -196,9 +210,11 @@ def load_block(out: str, snapshots: Sequence[Snapshot]) -> list[Topology]:
             )
         try:
             in_group = [layer.in_group for layer in snapshot.layers]
-            block.append(prepare([masks[name] for name in snapshot.layer_names], in_group))
+            topology = prepare([masks[name] for name in snapshot.layer_names], in_group)
         except ValueError as error:
             raise InputError(f"{where}: {error}") from None
+        replace(metric, labelled_outputs=snapshot.labelled_outputs).prepare(topology)
+        block.append(topology)
     return block
 
 
@@ -210,9 +226,8 @@ def _crc32(mask: csr_array) -> int:
 def compute_tile(
     store: DistanceStore,
     tile: Tile,
-    method: Method,
+    metric: Metric,
     layers: Sequence[str],
-    labelled_outputs: bool,
     first: Sequence[Topology],
     second: Sequence[Topology] | None = None,
 ) -> int:
@@ -229,7 +244,7 @@ def compute_tile(
     values = np.empty((len(pairs), 1 + len(layers)))
     canonical = np.empty(len(pairs), dtype=np.bool_)
     for row, (x, y) in enumerate(pairs.tolist()):
-        values[row], canonical[row] = pair_distances(first[x], second[y], method, labelled_outputs)
+        values[row], canonical[row] = pair_distances(first[x], second[y], metric)
     store.write_tile(
         tile.name,
         tile.digest,
@@ -248,7 +263,7 @@ class _Stage:
 
     out: str
     store: DistanceStore
-    method: Method
+    metric: Metric
     plan: Plan
 
     def run_here(self, tiles: Sequence[Tile]) -> Generator[int, None, None]:
@@ -256,7 +271,7 @@ class _Stage:
 
         @lru_cache(maxsize=self.plan.kept_blocks)
         def block(positions: Sequence[int]) -> list[Topology]:
-            return load_block(self.out, self._snapshots(positions))
+            return load_block(self.out, self._snapshots(positions), self.metric)
 
         for tile in tiles:
             yield compute_tile(*self._arguments(tile), *map(block, tile.blocks))
@@ -271,7 +286,7 @@ class _Stage:
 
         @lru_cache(maxsize=self.plan.kept_blocks)
         def block(positions: Sequence[int]) -> Any:
-            return load.remote(self.out, self._snapshots(positions))
+            return load.remote(self.out, self._snapshots(positions), self.metric)
 
         in_flight: set[Any] = set()
         waiting = iter(tiles)
@@ -298,10 +313,20 @@ class _Stage:
     def _arguments(self, tile: Tile) -> tuple[Any, ...]:
         snapshot = self.plan.snapshots[tile.first[0]]
         layers = self.plan.group_layers[snapshot.group]
-        return self.store, tile, self.method, layers, snapshot.labelled_outputs
+        metric = replace(self.metric, labelled_outputs=snapshot.labelled_outputs)
+        return self.store, tile, metric, layers
 
     def _snapshots(self, positions: Sequence[int]) -> list[Snapshot]:
         return [self.plan.snapshots[k] for k in positions]
+
+
+def _on_ray(function: Callable[[Any], Any], jobs: Sequence[Any]) -> list[Any]:
+    """What a function gives for each of some jobs, each a task of one CPU."""
+    import ray
+
+    remote: Any = ray.remote(num_cpus=1, max_retries=_RETRIES)(function)
+    results: list[Any] = ray.get([remote.remote(job) for job in jobs])
+    return results
 
 
 def _tasks_in_flight() -> int:

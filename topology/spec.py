@@ -5,11 +5,11 @@ from dataclasses import fields
 from typing import Annotated, TypeVar
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from storage.errors import InputError
 from storage.selection import parse_steps, parse_where, select_snapshots
-from topology.nnstd import Method
+from topology.comparison import Method, Metric
 from topology.tiles import Layer, Snapshot
 
 _T = TypeVar("_T")
@@ -23,7 +23,9 @@ class DistanceSpec(BaseModel):
     )
 
     method: Method = "layerwise"
-    """The metric."""
+    """The metric: layerwise, reference or joint."""
+    shared_indices: bool = False
+    """For joint: networks that grew from one initialisation, whose neurons are the same ones."""
     steps: str | list[str] = "last"
     """Which snapshots of each trial: first, last, all, or steps such as 0ep,10ep,500it."""
     where: str | None = None
@@ -36,6 +38,17 @@ class DistanceSpec(BaseModel):
     chance: Annotated[int, Field(ge=2, le=1000)] | None = None
     """Pairs of random networks with the same degrees, for each two classes of networks, whose mean
     distance is stored beside the matrix as the one expected by chance; null computes none."""
+
+    @property
+    def metric(self) -> Metric:
+        """Method and options, but for what the snapshots say of their outputs."""
+        return Metric(self.method, shared_indices=self.shared_indices)
+
+    @model_validator(mode="after")
+    def _check_options(self) -> "DistanceSpec":
+        if self.shared_indices and self.method != "joint":
+            raise ValueError(f"shared_indices is an option of method joint, not of {self.method}")
+        return self
 
     @field_validator("steps")
     @classmethod

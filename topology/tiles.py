@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from topology.nnstd import METRIC_VERSIONS, Method
+from topology.comparison import Metric
+from topology.nnstd import METRIC_VERSIONS
 
 # A block of snapshots is what a task loads and a tile compares. Large enough that loading and
 # writing are small beside comparing (32 x 32 pairs a tile), small enough that a set of 90 has
@@ -157,12 +158,12 @@ class Plan:
         return tuple(Counter(snapshot.group for snapshot in self.snapshots).values())
 
 
-def plan_tiles(snapshots: Sequence[Snapshot], method: Method) -> Plan:
+def plan_tiles(snapshots: Sequence[Snapshot], metric: Metric) -> Plan:
     """Cut the pairs into tiles.
 
     Args:
         snapshots: group by group; with a reference each, or none at all for all pairs.
-        method: the metric.
+        metric: how they will be compared; whether outputs carry labels is the snapshots' matter.
     """
     groups = itertools.groupby(range(len(snapshots)), key=lambda k: snapshots[k].group)
     positions = {group: list(members) for group, members in groups}
@@ -186,8 +187,9 @@ def plan_tiles(snapshots: Sequence[Snapshot], method: Method) -> Plan:
             tile,
             digest=_sha256(
                 {
-                    "method": method,
-                    "metric_version": METRIC_VERSIONS[method],
+                    "method": metric.method,
+                    "metric_version": METRIC_VERSIONS[metric.method],
+                    "shared_indices": metric.shared_indices,
                     "layers": group_layers[snapshots[tile.first[0]].group],
                     "first": [(k, fingerprints[k]) for k in tile.first],
                     "second": [(k, fingerprints[k]) for k in tile.second],

@@ -23,7 +23,8 @@ from scipy.sparse import csr_array, load_npz
 
 from storage.masks import LayerMask, MaskStore
 from topology import DistanceSpec, pairwise, prepare, run_distances
-from topology.nnstd import Method, pair_distances
+from topology.comparison import Method, Metric
+from topology.nnstd import pair_distances
 from topology.overlap import input_places, jaccard_costs
 
 Masks = list[NDArray[np.bool_]]
@@ -95,7 +96,7 @@ def metric_table(source: str, masks: list[Masks]) -> Table:
 
     def ours(method: Method) -> None:
         for a, b in prepared:
-            pair_distances(a, b, method, labelled_outputs=False)
+            pair_distances(a, b, Metric(method))
 
     plain = cpu_seconds(lambda: [plain_distances(a, b) for a, b in pairs])
     rows = {

@@ -1,4 +1,3 @@
-import pickle
 import re
 import shutil
 from pathlib import Path
@@ -17,9 +16,8 @@ from sweeps.report_chance import Chance, ratios_table, read_chance
 from sweeps.report_data import evolution_groups, read_run, square_groups
 from sweeps.report_page import Section
 from sweeps.report_structure import structure_section
-from topology import DistanceSpec
+from topology import DistanceSpec, run_distances
 from topology.chance import chance_level
-from topology.chance_stage import store_chance
 
 NAMES = {"final": {"steps": "last"}, "from-first": {"steps": "all", "against": "first"}}
 
@@ -47,7 +45,7 @@ def plain(typical: Run) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def chanced(typical: Run, plain: dict[str, bytes]) -> Run:
     for name, spec in NAMES.items():
-        store_chance(typical.out, name, DistanceSpec(**spec, chance=4))
+        run_distances(typical.out, name, DistanceSpec(**spec, chance=4), in_process=True)
     return typical
 
 
@@ -83,41 +81,49 @@ def test_the_same_again_computes_nothing_and_the_same_seed_gives_the_same(
     chanced: Run, tmp_path: Path
 ) -> None:
     spec = DistanceSpec(**NAMES["final"], chance=4)
-    assert store_chance(chanced.out, "final", spec) == 0
+    assert run_distances(chanced.out, "final", spec, in_process=True).n_chance == 0
     run = Run.open(shutil.copytree(chanced.out, tmp_path / "copy"))
     before = load_chance(run.out, "final")
     ChanceStore(run.out, "final").levels.unlink()
-    assert store_chance(run.out, "final", spec) == 4 * len(before)
+    assert run_distances(run.out, "final", spec, in_process=True).n_chance == 4 * len(before)
     pd.testing.assert_frame_equal(load_chance(run.out, "final"), before, check_exact=True)
-    assert store_chance(run.out, "final", spec.model_copy(update={"chance": 3})) > 0
-    assert store_chance(run.out, "final", spec.model_copy(update={"chance": None})) == 0
+    again = run_distances(run.out, "final", spec.model_copy(update={"chance": 3}), in_process=True)
+    assert again.n_chance > 0
+    again = run_distances(
+        run.out, "final", spec.model_copy(update={"chance": None}), in_process=True
+    )
+    assert again.n_chance == 0
     assert (load_chance(run.out, "final")["samples"] == 3).all()  # no wish leaves what is there
 
 
-def test_jobs_may_be_computed_anywhere(chanced: Run, tmp_path: Path) -> None:
+def test_levels_computed_on_ray_equal_those_computed_here(
+    chanced: Run, tmp_path: Path, ray_here: None
+) -> None:
     run = Run.open(shutil.copytree(chanced.out, tmp_path / "copy"))
     before = load_chance(run.out, "from-first")
     ChanceStore(run.out, "from-first").levels.unlink()
-
-    def elsewhere(function, jobs):
-        sent = [pickle.loads(pickle.dumps((function, job))) for job in jobs]
-        return [function(job) for function, job in reversed(sent)][::-1]
-
-    spec = DistanceSpec(**NAMES["from-first"], chance=4)
-    store_chance(run.out, "from-first", spec, compute=elsewhere)
+    assert run_distances(
+        run.out, "from-first", DistanceSpec(**NAMES["from-first"], chance=4)
+    ).n_chance
     pd.testing.assert_frame_equal(load_chance(run.out, "from-first"), before, check_exact=True)
 
 
 def test_levels_go_with_the_distances_that_they_are_of(chanced: Run, tmp_path: Path) -> None:
     run = Run.open(shutil.copytree(chanced.out, tmp_path / "copy"))
     other = DistanceSpec(steps="first")
+    store = ChanceStore(run.out, "final")
+    outdated = {path: path.read_bytes() for path in (store.levels, store.classes)}
     add_distances(run, "final", steps="first")
+    assert not store.levels.exists()
+    for path, content in outdated.items():  # as if the stage had ended before it deleted them
+        path.write_bytes(content)
     section = Section("x", "x")
     assert read_chance(read_run(run), "final", section) is None
     assert "The distances expected by chance are not shown" in section.notes[0]
-    assert store_chance(run.out, "final", other) == 0
-    assert not ChanceStore(run.out, "final").levels.exists()
-    assert store_chance(run.out, "final", other.model_copy(update={"chance": 2})) > 0
+    assert run_distances(run.out, "final", other, in_process=True).n_chance == 0
+    assert not store.levels.exists()
+    again = run_distances(run.out, "final", other.model_copy(update={"chance": 2}), in_process=True)
+    assert again.n_chance > 0
     assert len(load_chance(run.out, "final"))
 
 
@@ -183,7 +189,7 @@ def test_groups_are_named_by_the_shape_of_their_networks(tmp_path: Path) -> None
             add_trial(run, config, sizes=sizes)
     for name, spec in NAMES.items():
         add_distances(run, name, **spec)
-        store_chance(run.out, name, DistanceSpec(**spec, chance=2))
+        run_distances(run.out, name, DistanceSpec(**spec, chance=2), in_process=True)
     page = _text(build_report(run))
     for shape in ("16-24-24-10", "16-12-10"):
         assert re.search(rf"every other, group \d: {shape}\|", page)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from topology.chance import ChanceLevel, chance_level, rewired
+from topology.comparison import Metric
 from topology.degree_classes import MOST_CLASSES, degree_classes, degree_profile
 from topology.nnstd import nnstd, pair_distances
 from topology.prepared import prepare
@@ -128,7 +129,9 @@ def test_two_layers_are_rewired_both_and_matched_one_given_the_other():
     first = _all_masks((1, 1, 2), (2, 1, 1))
     second = _all_masks((2, 1), (1, 1, 1))
     nets = [prepare(list(masks)) for masks in itertools.product(first, second)]
-    every = np.array([pair_distances(x, y, "layerwise", True)[0] for x in nets for y in nets])
+    every = np.array(
+        [pair_distances(x, y, Metric(labelled_outputs=True))[0] for x in nets for y in nets]
+    )
     level = chance_level(nets[0], nets[-1], samples=600, labelled_outputs=True)
     found = np.array([level.network, *level.layers])
     errors = every.std(axis=0) / np.sqrt(600)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from topology.overlap import input_places, jaccard_in_place, overlap_counts, overlap_edges
+from topology.overlap import input_places, jaccard_of_matched, overlap_counts, overlap_edges
 from topology.prepared import prepare
 
 
@@ -96,10 +96,13 @@ def test_inputs_follow_the_matching_in_groups_and_unmatched_ones_fall_outside():
 
 
 @given(_mask_pairs(), st.data())
-def test_rows_in_place_cost_the_diagonal(pair, data):
-    n = min(len(mask) for mask in pair)
-    a, b = (mask[:n] for mask in pair)
+def test_matched_neurons_cost_what_the_matrix_says(pair, data):
+    a, b = pair
     places = np.array(data.draw(st.permutations(range(a.shape[1]))))
+    columns = [*range(len(b)), *[-1] * len(a)]
+    matching = np.array(data.draw(st.permutations(columns)))[: len(a)]
+    matched = matching >= 0
     np.testing.assert_array_equal(
-        jaccard_in_place(*_layers(a, b), places), np.diag(_plain_costs(a, b[:, places]))
+        jaccard_of_matched(*_layers(a, b), places, matching),
+        _plain_costs(a, b[:, places])[matched, matching[matched]],
     )

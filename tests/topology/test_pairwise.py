@@ -83,16 +83,31 @@ def test_pairwise_of_one_network_has_no_rows(networks):
 
 
 def test_the_stage_gives_the_definitions_distances_for_every_pair(run, plain):
-    result = run_distances(run.out, "all", DistanceSpec(steps="all"), in_process=True)
+    spec = DistanceSpec(steps="all", method="reference")
+    result = run_distances(run.out, "all", spec, in_process=True)
     assert (result.n_snapshots, result.n_pairs, result.n_computed) == (18, 153, 153)
     found = load_distances(run.out, "all")
     second = load_distances(run.out, "all", "layer1")
     for i, a in enumerate(found.index):
         for b in found.index[i + 1 :]:
-            expected = _plain_network(plain, run.masks[a], run.masks[b])
+            later, earlier = run.masks[b], run.masks[a]  # as the published code compares them
+            expected = _plain_network(plain, later, earlier)
             assert found.loc[a, b] == pytest.approx(expected, abs=1e-12)
-            layers = plain(run.masks[a], run.masks[b], True)
+            layers = plain(later, earlier, True)
             assert second.loc[a, b] == pytest.approx(layers[1], abs=1e-12)
+
+
+@pytest.mark.parametrize("method", ["layerwise", "joint"])
+def test_the_stage_gives_what_nnstd_gives_for_every_pair(run, method):
+    spec = DistanceSpec(steps="last", method=method)
+    run_distances(run.out, "all", spec, in_process=True)
+    found = load_distances(run.out, "all")
+    second = load_distances(run.out, "all", "layer1")
+    for i, a in enumerate(found.index):
+        for b in found.index[i + 1 :]:
+            expected = nnstd(run.masks[a], run.masks[b], method, labelled_outputs=True)
+            assert found.loc[a, b] == found.loc[b, a] == expected.network
+            assert second.loc[a, b] == expected.layers[1]
 
 
 def test_the_stage_on_ray_equals_the_one_in_process_to_the_last_bit(run, ray_cluster):
@@ -130,16 +145,15 @@ def test_reference_takes_the_later_snapshot_as_a(run):
 
 
 def test_each_snapshot_against_its_trials_first(run, plain):
-    result = run_distances(
-        run.out, "evolution", DistanceSpec(steps="all", against="first"), in_process=True
-    )
+    spec = DistanceSpec(steps="all", against="first", method="reference")
+    result = run_distances(run.out, "evolution", spec, in_process=True)
     assert (result.n_snapshots, result.n_pairs) == (18, 12)
     found = load_distances(run.out, "evolution")
     assert len(found) == 18
     assert (found["reference_step"] == 0).all()
     assert set(found["method_name"]) == {"set", "static"}
     for (trial, step), row in found.iterrows():
-        expected = _plain_network(plain, run.masks[trial, step], run.masks[trial, 0])
+        expected = _plain_network(plain, run.masks[trial, 0], run.masks[trial, step])
         assert row["network"] == pytest.approx(expected if step else 0.0, abs=1e-12)
 
 
@@ -178,9 +192,9 @@ def test_inputs_in_groups_follow_their_neurons(tmp_path, plain):
     for trial in range(2):
         masks = [rng.random((5, 8)) < 0.4, rng.random((3, 20)) < 0.4]
         stored.add(f"{trial:012x}", 0, masks, in_group=[1, 4])
-    run_distances(tmp_path, "x", DistanceSpec(), in_process=True)
+    run_distances(tmp_path, "x", DistanceSpec(method="reference"), in_process=True)
     a, b = stored.masks.values()
-    expected = _plain_network(plain, a, b)
+    expected = _plain_network(plain, b, a)
     assert load_distances(tmp_path, "x").iloc[0, 1] == pytest.approx(expected, abs=1e-12)
 
 
@@ -287,6 +301,7 @@ def test_a_mask_that_changed_since_the_plan_is_refused(run, networks):
         [LayerMask(f"layer{k}", mask, "hidden") for k, mask in enumerate(other)],
     )
     from storage.attempts import claim_attempt
+    from topology.comparison import Metric
     from topology.pairwise import load_block
     from topology.spec import compared_snapshots
 
@@ -294,7 +309,7 @@ def test_a_mask_that_changed_since_the_plan_is_refused(run, networks):
     claim_attempt(run.out, f"{0:012x}", 50)
     _, snapshots, _ = compared_snapshots(index, DistanceSpec())
     with pytest.raises(InputError, match=r"trial 0{12} step 100: changed while"):
-        load_block(str(run.out), snapshots)
+        load_block(str(run.out), snapshots, Metric())
 
 
 @pytest.mark.parametrize(
@@ -349,9 +364,10 @@ def test_what_was_asked_for_is_kept_beside_the_matrix(run):
     spec = DistanceSpec(where="method_name == 'set'")
     run_distances(run.out, "x", spec, in_process=True)
     kept = DistanceStore(run.out, "x").read_spec()
-    assert {key: kept[key] for key in DistanceSpec.model_fields} == spec.model_dump()
+    asked = spec.model_dump(exclude={"chance"})  # the levels are kept beside it
+    assert {key: kept[key] for key in asked} == asked
     assert (kept["name"], kept["snapshots"], kept["pairs"]) == ("x", 3, 3)
-    assert kept["metric_version"] == 1
+    assert kept["metric_version"] == tiles.METRIC_VERSIONS["layerwise"]
     assert kept["created"].endswith("+00:00")
 
 

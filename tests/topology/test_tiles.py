@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from topology import tiles
+from topology.comparison import Metric
 from topology.tiles import Layer, Snapshot, plan_tiles
 
 
@@ -31,7 +32,7 @@ def _pairs(plan):
 @given(st.lists(st.integers(1, 90), min_size=1, max_size=3))
 def test_every_pair_of_a_group_is_in_exactly_one_tile(sizes):
     groups = [group for group, size in enumerate(sizes) for _ in range(size)]
-    plan = plan_tiles([_snapshot(k, group) for k, group in enumerate(groups)], "layerwise")
+    plan = plan_tiles([_snapshot(k, group) for k, group in enumerate(groups)], Metric())
     expected = [
         (i, j) for i, j in itertools.combinations(range(len(groups)), 2) if groups[i] == groups[j]
     ]
@@ -51,18 +52,18 @@ def test_each_snapshot_meets_its_reference_once_and_never_itself(trials, referen
         chosen = start + min(reference, size - 1)
         snapshots += [_snapshot(start + k, reference=chosen) for k in range(size)]
         expected += [(start + k, chosen) for k in range(size) if start + k != chosen]
-    assert sorted(_pairs(plan_tiles(snapshots, "layerwise"))) == sorted(expected)
+    assert sorted(_pairs(plan_tiles(snapshots, Metric()))) == sorted(expected)
 
 
 def test_a_snapshot_that_only_serves_as_a_reference_is_not_compared():
-    plan = plan_tiles([_snapshot(0), _snapshot(1, reference=0)], "layerwise")
+    plan = plan_tiles([_snapshot(0), _snapshot(1, reference=0)], Metric())
     assert list(_pairs(plan)) == [(1, 0)]
 
 
 def test_tiles_share_blocks_with_those_before_them(monkeypatch):
     monkeypatch.setattr(tiles, "_LARGEST_BLOCK", 4)
     monkeypatch.setattr(tiles, "_KEPT_BLOCKS", 8)
-    plan = plan_tiles([_snapshot(k) for k in range(160)], "layerwise")  # 40 blocks
+    plan = plan_tiles([_snapshot(k) for k in range(160)], Metric())  # 40 blocks
     assert plan.kept_blocks == 8
     kept, loads = [], 0
     for tile in plan.tiles:
@@ -76,7 +77,7 @@ def test_tiles_share_blocks_with_those_before_them(monkeypatch):
 
 def test_blocks_are_smaller_where_masks_are_larger():
     def largest(**changes):
-        plan = plan_tiles([_snapshot(k, **changes) for k in range(300)], "layerwise")
+        plan = plan_tiles([_snapshot(k, **changes) for k in range(300)], Metric())
         return max(len(tile.first) for tile in plan.tiles), plan.kept_blocks
 
     assert largest() == (32, 64)
@@ -87,7 +88,7 @@ def test_blocks_are_smaller_where_masks_are_larger():
 
 def test_the_plan_and_its_digests_follow_from_the_snapshots_alone():
     snapshots = [_snapshot(k) for k in range(20)]
-    first, again = plan_tiles(snapshots, "layerwise"), plan_tiles(snapshots, "layerwise")
+    first, again = plan_tiles(snapshots, Metric()), plan_tiles(snapshots, Metric())
     assert first == again
     assert len({tile.digest for tile in first.tiles}) == len(first.tiles)
 
@@ -96,8 +97,8 @@ def test_the_plan_and_its_digests_follow_from_the_snapshots_alone():
     "changes", [{"crc32": 99}, {"in_group": 2}, {"role": "output"}, {"n_out": 31}]
 )
 def test_only_the_tiles_of_a_changed_snapshot_get_another_digest(changes):
-    before = plan_tiles([_snapshot(k) for k in range(20)], "layerwise")
-    after = plan_tiles([_snapshot(k, **changes if k == 7 else {}) for k in range(20)], "layerwise")
+    before = plan_tiles([_snapshot(k) for k in range(20)], Metric())
+    after = plan_tiles([_snapshot(k, **changes if k == 7 else {}) for k in range(20)], Metric())
     assert before.digest != after.digest
     for old, new in zip(before.tiles, after.tiles, strict=True):
         assert (old.digest != new.digest) == (7 in old.first or 7 in old.second)
@@ -105,9 +106,9 @@ def test_only_the_tiles_of_a_changed_snapshot_get_another_digest(changes):
 
 def test_method_and_metric_version_are_in_every_digest(monkeypatch):
     snapshots = [_snapshot(k) for k in range(5)]
-    plans = [plan_tiles(snapshots, "layerwise"), plan_tiles(snapshots, "reference")]
+    plans = [plan_tiles(snapshots, Metric()), plan_tiles(snapshots, Metric("reference"))]
     monkeypatch.setitem(tiles.METRIC_VERSIONS, "layerwise", 1000)
-    plans.append(plan_tiles(snapshots, "layerwise"))
+    plans.append(plan_tiles(snapshots, Metric()))
     digests = [tile.digest for plan in plans for tile in plan.tiles]
     assert len(set(digests)) == len(digests)
 
@@ -115,7 +116,7 @@ def test_method_and_metric_version_are_in_every_digest(monkeypatch):
 def test_the_columns_are_the_layers_of_all_groups_each_once():
     first = _snapshot(0)
     second = Snapshot("x", 0, 1, (*first.layers, Layer("conv", 3, 30, "output", 1, 9, 0)))
-    plan = plan_tiles([first, first, second, second], "layerwise")
+    plan = plan_tiles([first, first, second, second], Metric())
     assert plan.layers == ("hidden", "conv")
     assert plan.group_layers == {0: ("hidden",), 1: ("hidden", "conv")}
     assert second.labelled_outputs

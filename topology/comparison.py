@@ -1,0 +1,162 @@
+"""One pair of networks by each method: distances, matchings and what certifies them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import numpy as np
+
+from topology.assignment import UNMATCHED
+from topology.bounds import lower_bound
+from topology.canonical import CanonicalForm, form_of
+from topology.joint import match_jointly
+from topology.layerwise import Matching, in_place, match_layerwise, places_after
+from topology.overlap import jaccard_of_matched
+from topology.prepared import Layer, Topology
+from topology.reference import certified_least, match_as_published
+
+Method = Literal["layerwise", "reference", "joint"]
+METHODS: tuple[Method, ...] = get_args(Method)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A method with its options, as `nnstd` takes them."""
+
+    method: Method = "layerwise"
+    labelled_outputs: bool = False
+    shared_indices: bool = False
+
+    def prepare(self, topology: Topology) -> None:
+        """Compute now what it needs of a network, once for any number of comparisons."""
+        if self.method != "reference":
+            form_of(topology, self.labelled_outputs)
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What comparing A with B gives.
+
+    Attributes:
+        distances: each layer's.
+        matchings: each layer's, (n_a,) the neuron of B for each of A's.
+        gap: the largest primal-dual gap of the assignments.
+        canonical: whether distances follow from structure alone.
+        lower: a certified lower bound of the network's distance, where one was asked for.
+    """
+
+    distances: list[float]
+    matchings: list[Matching]
+    gap: float
+    canonical: bool
+    lower: float = 0.0
+
+
+def compare(a: Topology, b: Topology, metric: Metric, certify: bool) -> Comparison:
+    """Compare two networks that can be compared.
+
+    Args:
+        certify: also what certifies the result, where that costs extra.
+    """
+    if metric.method == "reference":
+        return _as_published(a, b, metric.labelled_outputs, certify)
+    form_a, form_b = (form_of(topology, metric.labelled_outputs) for topology in (a, b))
+    if form_a.digest <= form_b.digest:
+        return _in_canonical_order(form_a, form_b, metric, certify)
+    done = _in_canonical_order(form_b, form_a, metric, certify)
+    widths = [layer.shape[0] for layer in a.layers]
+    return replace(done, matchings=[*map(_inverse, done.matchings, widths)])
+
+
+def network_distance(a: Sequence[Layer], b: Sequence[Layer], distances: Sequence[float]) -> float:
+    """The neuron-weighted mean over the layers that are sparse in at least one of the two."""
+    total, neurons = 0.0, 0
+    for layer_a, layer_b, distance in zip(a, b, distances, strict=True):
+        if not (layer_a.full and layer_b.full):
+            n = max(layer_a.shape[0], layer_b.shape[0])
+            total += n * distance
+            neurons += n
+    return total / neurons if neurons else 0.0
+
+
+def _in_canonical_order(
+    a: CanonicalForm, b: CanonicalForm, metric: Metric, certify: bool
+) -> Comparison:
+    distances, matchings, gap = match_layerwise(a, b, metric.labelled_outputs)
+    canonical = (a.exact and b.exact) or _order_cannot_matter(a.layers, b.layers)
+    lower = 0.0
+    if metric.method == "joint":
+        starts = {"layerwise": matchings}
+        if metric.shared_indices:
+            starts["shared"] = [*map(_shared, a.orders, b.orders)]
+        joint = match_jointly(a.layers, b.layers, metric.labelled_outputs, starts)
+        achieved = _distances_of(a.layers, b.layers, joint.matchings)
+        layerwise = network_distance(a.layers, b.layers, distances)
+        # The search never ends above a start, but its sums are rounded otherwise.
+        if network_distance(a.layers, b.layers, achieved) <= layerwise:
+            distances, matchings, gap = achieved, joint.matchings, joint.gap
+        if certify:
+            lower = lower_bound(a.layers, b.layers, metric.labelled_outputs)
+    original = [*map(_original, matchings, a.orders, b.orders)]
+    return Comparison(distances, original, gap, canonical, lower)
+
+
+def _distances_of(
+    a: Sequence[Layer], b: Sequence[Layer], matchings: Sequence[Matching]
+) -> list[float]:
+    """Each layer's distance under given matchings."""
+    distances = []
+    for index, (layer_a, layer_b) in enumerate(zip(a, b, strict=True)):
+        places = places_after(matchings[:index], layer_a, layer_b)
+        costs = jaccard_of_matched(layer_a, layer_b, places, matchings[index])
+        larger = max(layer_a.shape[0], layer_b.shape[0])
+        distances.append(float((costs.sum() + larger - len(costs)) / larger))
+    return distances
+
+
+def _order_cannot_matter(a: Sequence[Layer], b: Sequence[Layer]) -> bool:
+    """Whether no choice among equally good matchings can change any layer's distance.
+
+    The least cost of a layer given the order of its inputs is one number, so the first layer's
+    distance always follows from structure alone; a later layer's does where the order of its inputs
+    cannot matter.
+    """
+    return all(layer.all_or_nothing for layer in (*a[1:], *b[1:]))
+
+
+def _shared(order_a: Matching, order_b: Matching) -> Matching:
+    """Each neuron with the one of the same index, by canonical places."""
+    place_b = np.full(max(len(order_a), len(order_b)), UNMATCHED, dtype=np.int64)
+    place_b[order_b] = np.arange(len(order_b))
+    return place_b[order_a]
+
+
+def _original(matching: Matching, order_a: Matching, order_b: Matching) -> Matching:
+    """A matching of canonical places as one of the networks' own neurons."""
+    original = np.empty_like(matching)
+    original[order_a] = np.where(matching == UNMATCHED, UNMATCHED, order_b[matching])
+    return original
+
+
+def _inverse(matching: Matching, n: int) -> Matching:
+    inverse = np.full(n, UNMATCHED, dtype=np.int64)
+    matched = np.flatnonzero(matching != UNMATCHED)
+    inverse[matching[matched]] = matched
+    return inverse
+
+
+def _as_published(a: Topology, b: Topology, labelled_outputs: bool, certify: bool) -> Comparison:
+    distances: list[float] = []
+    matchings: list[Matching] = []
+    gap = 0.0
+    for index, (layer_a, layer_b) in enumerate(zip(a.layers, b.layers, strict=True)):
+        places = places_after(matchings, layer_a, layer_b)
+        if labelled_outputs and index == len(a.layers) - 1:
+            distance, matching = in_place(layer_a, layer_b, places)
+        else:
+            distance, matching = match_as_published(layer_a, layer_b, places)
+            if certify:
+                gap = max(gap, distance - certified_least(layer_a, layer_b, places))
+        distances.append(distance)
+        matchings.append(matching)
+    return Comparison(distances, matchings, gap, _order_cannot_matter(a.layers, b.layers))
