@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from topology.canonical import CanonicalForm
 from topology.gains import Gains, jaccard_gains
 from topology.matching import Neurons, match_neurons
-from topology.overlap import input_places, jaccard_in_place
+from topology.overlap import input_places, jaccard_of_matched
 from topology.prepared import Layer
 
 Matching = NDArray[np.int64]
@@ -65,5 +65,5 @@ def places_after(matchings: Sequence[Matching], a: Layer, b: Layer) -> Matching:
 
 def in_place(a: Layer, b: Layer, places: Matching) -> tuple[float, Matching]:
     """Distance and matching of a layer whose neurons carry labels and stay where they are."""
-    n = a.shape[0]
-    return float(jaccard_in_place(a, b, places).sum() / n), np.arange(n, dtype=np.int64)
+    matching = np.arange(a.shape[0], dtype=np.int64)
+    return float(jaccard_of_matched(a, b, places, matching).mean()), matching
