@@ -48,17 +48,32 @@ def jaccard_gains(a: Layer, b: Layer, places: NDArray[np.int64]) -> Gains:
     return gains_of_edges(edges, a.degrees, b.degrees)
 
 
+class _Buckets(NamedTuple):
+    """Room for sorting a row.
+
+    Attributes:
+        starts: (buckets + 1,); where each bucket begins.
+        of_pair: (pairs of the longest row,); the bucket of each pair.
+    """
+
+    starts: NDArray[np.int64]
+    of_pair: NDArray[np.int32]
+
+
 @compiled
 def gains_of_edges(
     edges: Edges, degrees_a: NDArray[np.int32], degrees_b: NDArray[np.int32]
 ) -> Gains:
     """The gains of the pairs that `overlap_edges` found."""
-    values = np.empty(len(edges.indices))
+    gains, buckets = _room(edges.indptr.astype(np.int64), len(degrees_b), 1.0)
+    row = np.empty(len(degrees_b))
     for i in range(len(degrees_a)):
-        for k in range(edges.indptr[i], edges.indptr[i + 1]):
+        begin, end = edges.indptr[i], edges.indptr[i + 1]
+        for k in range(begin, end):
             common = edges.common[k]
-            values[k] = common / (degrees_a[i] + degrees_b[edges.indices[k]] - common)
-    return by_falling_gain(edges.indptr.astype(np.int64), edges.indices, values)
+            row[k - begin] = common / (degrees_a[i] + degrees_b[edges.indices[k]] - common)
+        _place_row(gains, buckets, begin, edges.indices[begin:end], row)
+    return gains
 
 
 @compiled
@@ -70,17 +85,17 @@ def gains_of_counts(
     indptr = np.zeros(n_a + 1, dtype=np.int64)
     for i in range(n_a):
         indptr[i + 1] = indptr[i] + np.count_nonzero(counts[i])
-    gains, starts = _empty_gains(indptr, 1.0)
+    gains, buckets = _room(indptr, n_b, 1.0)
     columns = np.arange(n_b).astype(np.int32)
     row = np.empty(n_b)
     for i in range(n_a):
         for j in range(n_b):
             row[j] = counts[i, j] / max(1, degrees_a[i] + degrees_b[j] - counts[i, j])
         if indptr[i + 1] - indptr[i] == n_b:
-            _place_row(gains, starts, indptr[i], columns, row)
+            _place_row(gains, buckets, indptr[i], columns, row)
         else:
             found = np.flatnonzero(counts[i])
-            _place_row(gains, starts, indptr[i], found.astype(np.int32), row[found])
+            _place_row(gains, buckets, indptr[i], found.astype(np.int32), row[found])
     return gains
 
 
@@ -93,49 +108,54 @@ def by_falling_gain(
     Args:
         values: above 0.
     """
-    greatest = 1.0
+    greatest, longest = 1.0, 0
     for value in values:
         greatest = max(greatest, value)
-    gains, starts = _empty_gains(indptr, greatest)
+    for i in range(len(indptr) - 1):
+        longest = max(longest, indptr[i + 1] - indptr[i])
+    gains, buckets = _room(indptr, longest, greatest)
     for i in range(len(indptr) - 1):
         begin, end = indptr[i], indptr[i + 1]
-        _place_row(gains, starts, begin, indices[begin:end], values[begin:end])
+        _place_row(gains, buckets, begin, indices[begin:end], values[begin:end])
     return gains
 
 
 @compiled
-def _empty_gains(indptr: NDArray[np.int64], greatest: float) -> tuple[Gains, NDArray[np.int64]]:
-    """Room for the pairs, and for where each bucket of a row starts."""
+def _room(indptr: NDArray[np.int64], longest: int, greatest: float) -> tuple[Gains, _Buckets]:
+    """Room for the pairs, and for sorting rows of up to `longest` pairs."""
     n_pairs = indptr[-1]
-    buckets = _MANY_BUCKETS if n_pairs > _MANY_PAIRS * (len(indptr) - 1) else _FEW_BUCKETS
-    gains = Gains(indptr, np.empty(n_pairs, dtype=np.int32), np.empty(n_pairs), greatest / buckets)
-    return gains, np.zeros(buckets + 1, dtype=np.int64)
+    n_buckets = _MANY_BUCKETS if n_pairs > _MANY_PAIRS * (len(indptr) - 1) else _FEW_BUCKETS
+    slack = greatest / n_buckets
+    gains = Gains(indptr, np.empty(n_pairs, dtype=np.int32), np.empty(n_pairs), slack)
+    starts = np.zeros(n_buckets + 1, dtype=np.int64)
+    return gains, _Buckets(starts, np.empty(longest, dtype=np.int32))
 
 
 @compiled
 def _place_row(
     gains: Gains,
-    starts: NDArray[np.int64],
+    buckets: _Buckets,
     begin: int,
     columns: NDArray[np.int32],
     values: NDArray[np.float64],
 ) -> None:
     """Write a row's pairs from `begin` on, those of the bucket of the greatest gains first."""
+    starts, of_pair = buckets.starts, buckets.of_pair
     top = len(starts) - 1
     scale = 1.0 / gains.slack
-    buckets = (top - values * scale).astype(np.int32)
     least, most = np.int32(top), np.int32(0)
-    for bucket in buckets:
-        least, most = min(least, bucket), max(most, bucket)
+    for k in range(len(columns)):
+        of_pair[k] = np.int32(top - values[k] * scale)
+        least, most = min(least, of_pair[k]), max(most, of_pair[k])
     starts[least : most + 1] = 0
-    for bucket in buckets:
-        starts[bucket] += 1
+    for k in range(len(columns)):
+        starts[of_pair[k]] += 1
     start = begin
     for bucket in range(least, most + 1):
         size = starts[bucket]
         starts[bucket] = start
         start += size
     for k in range(len(columns)):
-        at = starts[buckets[k]]
-        starts[buckets[k]] = at + 1
+        at = starts[of_pair[k]]
+        starts[of_pair[k]] = at + 1
         gains.indices[at], gains.values[at] = columns[k], values[k]
