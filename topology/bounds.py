@@ -5,10 +5,14 @@ v_k' >= 0 with u_k + v_k' >= g(k, k') on all pairs (an assignment's duals) every
 
     sum_k g(k, pi(k)) <= sum u + sum v - sum_k r(k, pi(k)),      r(k, k') = u_k + v_k' - g(k, k')
 
-What a matching loses against the bound, r, is what the next layer has to pay for it: of the
-connections that lead out of k and out of k', at most min(out(k), out(k')) can come to lie on each
-other, so each of those pays r(k, k') / min(out(k), out(k')). A neuron i of the next layer that is
-matched with j, with I of its connections on I of j's, then brings at most
+What a matching loses against the bound, r, is what the next layer has to pay for it. With any
+weights w(i, j) >= 0 on that layer's pairs, a connection k to i that lies on one k' to j pays
+
+    w(i, j) r(k, k') / W(k, k')
+
+where no matching makes the weights on the connections of k and k' add up to more than W: the sum
+over i of the greatest w(i, j), or over j of the greatest. A neuron i that is matched with j, with I
+of its connections on I of j's, then brings at most
 
     g(i, j) = max_I  I / (d_i + d_j - I) - (the least that I connections pay)
 
@@ -18,7 +22,8 @@ before, and the next layer is bounded in turn. The first layer's g is its true s
 inputs are labelled; where nothing is known of the layer before (it is full in both networks and
 thus not counted), g is the most that the degrees allow.
 
-The prices need not be optimal for the bound to hold; r and g are computed from them anew.
+Prices and weights may be any: r and g are computed from them anew. A layer is bounded several
+times, with weights that fall where r shows that a pair cannot matter, and the best bound is kept.
 """
 
 from collections.abc import Sequence
@@ -41,16 +46,22 @@ _SORTED = 16
 # by 0.002 on the published networks and take twice as long.
 _CANDIDATES = 64
 
+# A pair's weight falls from pass to pass with what it loses, in units of similarity.
+PASSES, _SCALE, _LEAST_WEIGHT = 2, 0.2, 0.05
+
 # Rounding of sums of some thousand terms between 0 and 1, with much to spare.
 _ROUNDING = 1e-12
 
 
-def lower_bound(a: Sequence[Layer], b: Sequence[Layer], labelled_outputs: bool) -> float:
+def lower_bound(
+    a: Sequence[Layer], b: Sequence[Layer], labelled_outputs: bool, passes: int = PASSES
+) -> float:
     """No matchings of all layers give a smaller network distance: in [0, 1].
 
     Args:
         a, b: comparable networks' layers.
         labelled_outputs: the last layer's neurons carry labels and stay in place.
+        passes: how often each layer is bounded; more take longer and may tighten the bound.
     """
     total, most = 0.0, 0
     paid: Matrix | None = None
@@ -59,11 +70,15 @@ def lower_bound(a: Sequence[Layer], b: Sequence[Layer], labelled_outputs: bool) 
             paid = None
             continue
         most += max(x.shape[0], y.shape[0])
-        gains = _first_gains(x, y) if index == 0 else _gains(x, y, paid)
         if labelled_outputs and index == len(a) - 1:
+            same = np.eye(x.shape[0])
+            gains = _first_gains(x, y) if index == 0 else _gains(x, y, paid, same)
             total += float(np.trace(gains))
+        elif index == 0:
+            bound, paid = _bound(_first_gains(x, y))
+            total += bound
         else:
-            bound, paid = _bound(gains)
+            bound, paid = _best_bound(x, y, paid, passes)
             total += bound
     return max(0.0, 1.0 - total / most - _ROUNDING) if most else 0.0
 
@@ -77,29 +92,70 @@ def _first_gains(a: Layer, b: Layer) -> Matrix:
     return gains
 
 
-def _gains(a: Layer, b: Layer, paid: Matrix | None) -> Matrix:
+def _best_bound(a: Layer, b: Layer, paid: Matrix | None, passes: int) -> tuple[float, Matrix]:
+    """The best bound of a layer's total gain over several weightings, and its r."""
+    weights = np.ones((a.shape[0], b.shape[0]))
+    best, kept = _bound(_gains(a, b, paid, weights))
+    lost = kept
+    for _ in range(passes - 1 if paid is not None else 0):
+        weights = np.sqrt(weights * np.maximum(_LEAST_WEIGHT, np.exp(-lost / _SCALE)))
+        bound, lost = _bound(_gains(a, b, paid, weights))
+        if bound < best:
+            best, kept = bound, lost
+    return best, kept
+
+
+def _gains(a: Layer, b: Layer, paid: Matrix | None, weights: Matrix) -> Matrix:
     """g of a layer: (n_a, n_b).
 
     Args:
         paid: r of the layer before; None where nothing is known of it.
+        weights: w, (n_a, n_b).
     """
+    group = a.in_group
     before = a.shape[1] // a.in_group, b.shape[1] // b.in_group
     if paid is None:
         paid = np.zeros(before)
-    pairs = np.minimum(_outgoing(a)[:, np.newaxis], _outgoing(b))
-    each = paid / np.maximum(1, pairs)
+    exchanged_weights = np.ascontiguousarray(weights.T)
+    shares = np.minimum(
+        _shares(b.columns, a.columns, group, weights, paid.shape),
+        _shares(a.columns, b.columns, group, exchanged_weights, paid.shape[::-1]).T,
+    )
+    each = np.divide(paid, shares, out=np.zeros_like(paid), where=shares > 0)
     gains = np.empty((a.shape[0], b.shape[0]))
     exchanged = np.empty(gains.shape[::-1])
-    _most_of_rows(a.rows, b.rows, a.in_group, np.ascontiguousarray(each.T), gains)
-    _most_of_rows(b.rows, a.rows, a.in_group, each, exchanged)
+    _most_of_rows(a.rows, b.rows, group, np.ascontiguousarray(each.T), weights, gains)
+    _most_of_rows(b.rows, a.rows, group, each, exchanged_weights, exchanged)
     return np.minimum(gains, exchanged.T)
 
 
-def _outgoing(layer: Layer) -> NDArray[np.int64]:
-    """Outgoing connections of each neuron of the layer before."""
-    counts = np.diff(layer.columns.indptr)[: layer.shape[1]].astype(np.int64)
-    sums: NDArray[np.int64] = counts.reshape(-1, layer.in_group).sum(axis=1)
-    return sums
+@compiled
+def _shares(
+    a: Connections, b: Connections, group: int, weights: Matrix, before: tuple[int, int]
+) -> Matrix:
+    """W by rows: for k of B and k' of A, the sum over the connections out of k' of the greatest
+    weight with one out of k.
+
+    Args:
+        a, b: the neurons that each input reaches.
+        weights: (n_b, n_a).
+        before: neurons of the layer before in B and in A.
+    """
+    shares = np.zeros(before)
+    greatest = np.empty(weights.shape[1])
+    for k in range(before[0]):
+        for offset in range(group):
+            key = k * group + offset
+            greatest[:] = 0.0
+            for j in b.indices[b.indptr[key] : b.indptr[key + 1]]:
+                _upper(greatest, weights[j])
+            for other in range(before[1]):
+                key = other * group + offset
+                total = 0.0
+                for c in range(a.indptr[key], a.indptr[key + 1]):
+                    total += greatest[a.indices[c]]
+                shares[k, other] += total
+    return shares
 
 
 def _bound(gains: Matrix) -> tuple[float, Matrix]:
@@ -151,11 +207,14 @@ def _lost(gains: Matrix, prices: NDArray[np.float64]) -> tuple[float, Matrix]:
 
 
 @compiled
-def _most_of_rows(a: Connections, b: Connections, group: int, each: Matrix, gains: Matrix) -> None:
+def _most_of_rows(
+    a: Connections, b: Connections, group: int, each: Matrix, weights: Matrix, gains: Matrix
+) -> None:
     """Fill in g by the connections of the rows: each one at its cheapest among the column's.
 
     Args:
-        each: (neurons before in B, in A); what a connection from k that lies on one from k' pays.
+        each: (neurons before in B, in A); r / W.
+        weights: (n_a, n_b).
     """
     n_a, n_b = gains.shape
     degrees = np.diff(b.indptr).astype(np.int64)
@@ -182,14 +241,17 @@ def _most_of_rows(a: Connections, b: Connections, group: int, each: Matrix, gain
             gains[i, j] = 1.0 if len(keys) + degrees[j] == 0 else 0.0
         for s in range(kept):
             paid += smallest[s]
-            _raise(gains[i], s + 1, len(keys) + degrees - (s + 1), paid, degrees)
+            either = len(keys) + degrees - (s + 1)
+            _raise(gains[i], s + 1, either, weights[i] * paid, degrees)
         # Beyond what is sorted the gain is convex in I: its maximum is at the end.
         if len(keys) > kept:
             for j in range(n_b):
                 common = min(len(keys), degrees[j])
                 if common > kept:
                     more = (common - kept) * smallest[kept - 1, j]
-                    gain = common / (len(keys) + degrees[j] - common) - paid[j] - more
+                    gain = common / (len(keys) + degrees[j] - common) - weights[i, j] * (
+                        paid[j] + more
+                    )
                     gains[i, j] = max(gains[i, j], gain)
 
 
@@ -198,6 +260,13 @@ def _lower(low: NDArray[np.float64], values: NDArray[np.float64]) -> None:
     """Put the smaller one of each two values into `low`."""
     for j in range(len(low)):
         low[j] = values[j] if values[j] < low[j] else low[j]
+
+
+@compiled
+def _upper(high: NDArray[np.float64], values: NDArray[np.float64]) -> None:
+    """Put the greater one of each two values into `high`."""
+    for j in range(len(high)):
+        high[j] = values[j] if values[j] > high[j] else high[j]
 
 
 @compiled
