@@ -15,7 +15,7 @@ from scipy.sparse import csr_array
 
 from topology.comparison import Method, Metric
 from topology.compiled import compiled
-from topology.nnstd import as_topology, checked_metric, pair_distances
+from topology.nnstd import as_topology, checked_metric, distances_of_pairs
 from topology.prepared import Layer, Topology, layer_of
 
 # A new number where the same seed gives other values: stored chance levels are computed again.
@@ -88,7 +88,7 @@ def rewired_distances(a: Topology, b: Topology, seed: Sequence[int], metric: Met
         rewired(topology, np.random.default_rng([*seed, side]))
         for side, topology in enumerate((a, b))
     )
-    return pair_distances(first, second, metric)[0]
+    return next(distances_of_pairs([(first, second)], metric))[0]
 
 
 def level_of(distances: NDArray[np.float64]) -> ChanceLevel:

@@ -1,6 +1,6 @@
 """One pair of networks by each method: distances, matchings and what certifies them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -10,8 +10,10 @@ from topology.assignment import UNMATCHED
 from topology.bounds import lower_bound
 from topology.canonical import CanonicalForm, form_of
 from topology.joint import match_jointly
-from topology.layerwise import Matching, in_place, match_layerwise, places_after
+from topology.layerwise import Layerwise, Matching, in_place, match_layerwise, places_after
+from topology.lockstep import layerwise_many
 from topology.overlap import jaccard_of_matched
+from topology.overlap_torch import device_for
 from topology.prepared import Layer, Topology
 from topology.reference import certified_least, match_as_published
 
@@ -52,20 +54,42 @@ class Comparison:
     lower: float = 0.0
 
 
-def compare(a: Topology, b: Topology, metric: Metric, certify: bool) -> Comparison:
-    """Compare two networks that can be compared.
+def compare(a: Topology, b: Topology, metric: Metric) -> Comparison:
+    """Compare two networks that can be compared: everything there is to say of them."""
+    if metric.method == "reference":
+        return _as_published(a, b, metric.labelled_outputs, certify=True)
+    x, y = _in_canonical_order(a, b, metric)
+    done = _matched(x, y, metric, match_layerwise(x, y, metric.labelled_outputs))
+    original = [*map(_original, done.matchings, x.orders, y.orders)]
+    if x is not form_of(a, metric.labelled_outputs):
+        widths = [layer.shape[0] for layer in a.layers]
+        original = [*map(_inverse, original, widths)]
+    lower = 0.0
+    if metric.method == "joint":
+        lower = lower_bound(x.layers, y.layers, metric.labelled_outputs)
+    return replace(done, matchings=original, lower=lower)
 
-    Args:
-        certify: also what certifies the result, where that costs extra.
+
+def compare_many(
+    pairs: Sequence[tuple[Topology, Topology]], metric: Metric
+) -> Iterator[Comparison]:
+    """Compare pairs of networks: distances alone, whose matchings and certificates are left out.
+
+    Wide and dense networks' common connections are counted on a GPU where there is one.
     """
     if metric.method == "reference":
-        return _as_published(a, b, metric.labelled_outputs, certify)
-    form_a, form_b = (form_of(topology, metric.labelled_outputs) for topology in (a, b))
-    if form_a.digest <= form_b.digest:
-        return _in_canonical_order(form_a, form_b, metric, certify)
-    done = _in_canonical_order(form_b, form_a, metric, certify)
-    widths = [layer.shape[0] for layer in a.layers]
-    return replace(done, matchings=[*map(_inverse, done.matchings, widths)])
+        for a, b in pairs:
+            yield _as_published(a, b, metric.labelled_outputs, certify=False)
+        return
+    ordered = [_in_canonical_order(a, b, metric) for a, b in pairs]
+    device = device_for(form.layers for pair in ordered for form in pair)
+    matched: Iterator[Layerwise]
+    if device is None:
+        matched = (match_layerwise(x, y, metric.labelled_outputs) for x, y in ordered)
+    else:
+        matched = layerwise_many(ordered, metric.labelled_outputs, device)
+    for (x, y), layerwise in zip(ordered, matched, strict=True):
+        yield _matched(x, y, metric, layerwise)
 
 
 def network_distance(a: Sequence[Layer], b: Sequence[Layer], distances: Sequence[float]) -> float:
@@ -80,25 +104,34 @@ def network_distance(a: Sequence[Layer], b: Sequence[Layer], distances: Sequence
 
 
 def _in_canonical_order(
-    a: CanonicalForm, b: CanonicalForm, metric: Metric, certify: bool
+    a: Topology, b: Topology, metric: Metric
+) -> tuple[CanonicalForm, CanonicalForm]:
+    """The two canonical forms, in an order that follows from them."""
+    forms = [form_of(topology, metric.labelled_outputs) for topology in (a, b)]
+    first, second = sorted(forms, key=lambda form: form.digest)
+    return first, second
+
+
+def _matched(
+    a: CanonicalForm,
+    b: CanonicalForm,
+    metric: Metric,
+    layerwise: Layerwise,
 ) -> Comparison:
-    distances, matchings, gap = match_layerwise(a, b, metric.labelled_outputs)
-    canonical = (a.exact and b.exact) or _order_cannot_matter(a.layers, b.layers)
-    lower = 0.0
+    """Distances and matchings, by canonical places, given those of `layerwise`."""
+    distances, matchings, gap = layerwise
     if metric.method == "joint":
         starts = {"layerwise": matchings}
         if metric.shared_indices:
             starts["shared"] = [*map(_shared, a.orders, b.orders)]
         joint = match_jointly(a.layers, b.layers, metric.labelled_outputs, starts)
         achieved = _distances_of(a.layers, b.layers, joint.matchings)
-        layerwise = network_distance(a.layers, b.layers, distances)
+        least = network_distance(a.layers, b.layers, distances)
         # The search never ends above a start, but its sums are rounded otherwise.
-        if network_distance(a.layers, b.layers, achieved) <= layerwise:
+        if network_distance(a.layers, b.layers, achieved) <= least:
             distances, matchings, gap = achieved, joint.matchings, joint.gap
-        if certify:
-            lower = lower_bound(a.layers, b.layers, metric.labelled_outputs)
-    original = [*map(_original, matchings, a.orders, b.orders)]
-    return Comparison(distances, original, gap, canonical, lower)
+    canonical = (a.exact and b.exact) or _order_cannot_matter(a.layers, b.layers)
+    return Comparison(distances, matchings, gap, canonical)
 
 
 def _distances_of(

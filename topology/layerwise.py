@@ -19,11 +19,11 @@ from topology.overlap import input_places, jaccard_of_matched
 from topology.prepared import Layer
 
 Matching = NDArray[np.int64]
+Layerwise = tuple[list[float], list[Matching], float]
+"""Each layer's distance and matching, and the largest gap."""
 
 
-def match_layerwise(
-    a: CanonicalForm, b: CanonicalForm, labelled_outputs: bool
-) -> tuple[list[float], list[Matching], float]:
+def match_layerwise(a: CanonicalForm, b: CanonicalForm, labelled_outputs: bool) -> Layerwise:
     """Match two networks layer by layer.
 
     Returns:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from topology.canonical import CanonicalForm
 from topology.gains import gains_of_counts, jaccard_gains
-from topology.layerwise import Matching, in_place, match_layer, places_after
+from topology.layerwise import Layerwise, Matching, in_place, match_layer, places_after
 from topology.overlap_torch import WIDE, Counter, Pair, pays
 
 # Pairs in lockstep: enough that starting and ending a layer hardly counts, few enough that their
@@ -45,7 +45,7 @@ def layerwise_many(
     labelled_outputs: bool,
     device: str,
     wide: int = WIDE,
-) -> Iterator[tuple[list[float], list[Matching], float]]:
+) -> Iterator[Layerwise]:
     """What `layerwise.match_layerwise` returns for each pair, in turn.
 
     Args:

@@ -6,11 +6,18 @@ the places of A's, and the next layer is compared given that. The network's inpu
 are never matched. `README.md` beside this file defines the methods.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from topology.comparison import METHODS, Comparison, Method, Metric, compare, network_distance
+from topology.comparison import (
+    METHODS,
+    Method,
+    Metric,
+    compare,
+    compare_many,
+    network_distance,
+)
 from topology.layerwise import Matching
 from topology.prepared import Layer, Topology, prepare
 
@@ -78,7 +85,9 @@ def nnstd(
     """
     metric = checked_metric(method, labelled_outputs, shared_indices)
     a, b = as_topology(a), as_topology(b)
-    done, network = _compared(a, b, metric, certify=True)
+    check_comparable(a, b, labelled_outputs)
+    done = compare(a, b, metric)
+    network = network_distance(a.layers, b.layers, done.distances)
     return TopologyDistance(
         network=network,
         layers=tuple(done.distances),
@@ -90,19 +99,24 @@ def nnstd(
     )
 
 
-def pair_distances(a: Topology, b: Topology, metric: Metric) -> tuple[list[float], bool]:
-    """The distances of pair (a, b) in a list of networks, without matchings and certificates.
+def distances_of_pairs(
+    pairs: Sequence[tuple[Topology, Topology]], metric: Metric
+) -> Iterator[tuple[list[float], bool]]:
+    """The distances of pairs (a, b) of a list of networks, without matchings and certificates.
 
     `reference` compares the later network with the earlier one, as the published code goes through
     its pairs.
 
-    Returns:
+    Yields:
         [network, layer 0, layer 1, ...] and whether they are canonical.
     """
     if metric.method == "reference":
-        a, b = b, a
-    done, network = _compared(a, b, metric, certify=False)
-    return [network, *done.distances], done.canonical and not metric.shared_indices
+        pairs = [(b, a) for a, b in pairs]
+    for a, b in pairs:
+        check_comparable(a, b, metric.labelled_outputs)
+    for (a, b), done in zip(pairs, compare_many(pairs, metric), strict=True):
+        network = network_distance(a.layers, b.layers, done.distances)
+        yield [network, *done.distances], done.canonical and not metric.shared_indices
 
 
 def checked_metric(
@@ -121,13 +135,8 @@ def as_topology(masks: Sequence[Any] | Topology) -> Topology:
     return masks if isinstance(masks, Topology) else prepare(masks)
 
 
-def _compared(a: Topology, b: Topology, metric: Metric, certify: bool) -> tuple[Comparison, float]:
-    _check_comparable(a, b, metric.labelled_outputs)
-    done = compare(a, b, metric, certify)
-    return done, network_distance(a.layers, b.layers, done.distances)
-
-
-def _check_comparable(a: Topology, b: Topology, labelled_outputs: bool) -> None:
+def check_comparable(a: Topology, b: Topology, labelled_outputs: bool) -> None:
+    """Raise ValueError, saying why, for networks that cannot be compared."""
     if len(a.layers) != len(b.layers):
         raise ValueError(
             f"networks of {len(a.layers)} and {len(b.layers)} layers cannot be compared"

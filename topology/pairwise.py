@@ -28,7 +28,7 @@ from storage.filesystem import local_folder
 from storage.masks import MaskStore
 from topology.chance_stage import update_chance
 from topology.comparison import Method, Metric
-from topology.nnstd import METRIC_VERSIONS, as_topology, checked_metric, pair_distances
+from topology.nnstd import METRIC_VERSIONS, as_topology, checked_metric, distances_of_pairs
 from topology.prepared import Topology, prepare
 from topology.spec import DistanceSpec, compared_snapshots
 from topology.tiles import Plan, Snapshot, Tile, plan_tiles
@@ -65,11 +65,14 @@ def pairwise(
     if len(topologies) == 0:
         raise ValueError("pairwise needs at least one network")
     prepared = [as_topology(masks) for masks in topologies]
-    with ThreadPoolExecutor(max(1, n_jobs)) as threads:
+    pairs = list(itertools.combinations(prepared, 2))
+    jobs = max(1, min(n_jobs, len(pairs)))
+    with ThreadPoolExecutor(jobs) as threads:
         # Prepared first, so that no two threads prepare the same network.
         list(threads.map(metric.prepare, prepared))
-        pairs = itertools.combinations(prepared, 2)
-        rows = list(threads.map(lambda pair: pair_distances(pair[0], pair[1], metric)[0], pairs))
+        shares = [pairs[job::jobs] for job in range(jobs)]
+        done = list(threads.map(lambda share: list(distances_of_pairs(share, metric)), shares))
+    rows = [done[k % jobs][k // jobs][0] for k in range(len(pairs))]
     return np.array(rows, dtype=np.float64).reshape(len(rows), 1 + len(prepared[0].layers))
 
 
@@ -243,8 +246,9 @@ def compute_tile(
     pairs = tile.pairs()
     values = np.empty((len(pairs), 1 + len(layers)))
     canonical = np.empty(len(pairs), dtype=np.bool_)
-    for row, (x, y) in enumerate(pairs.tolist()):
-        values[row], canonical[row] = pair_distances(first[x], second[y], metric)
+    compared = distances_of_pairs([(first[x], second[y]) for x, y in pairs.tolist()], metric)
+    for row, (distances, exact) in enumerate(compared):
+        values[row], canonical[row] = distances, exact
     store.write_tile(
         tile.name,
         tile.digest,

@@ -11,7 +11,7 @@ from scipy.stats import chisquare
 from topology.chance import ChanceLevel, chance_level, rewired
 from topology.comparison import Metric
 from topology.degree_classes import MOST_CLASSES, degree_classes, degree_profile
-from topology.nnstd import nnstd, pair_distances
+from topology.nnstd import distances_of_pairs, nnstd
 from topology.prepared import prepare
 from topology.structure import degrees
 
@@ -130,7 +130,7 @@ def test_two_layers_are_rewired_both_and_matched_one_given_the_other():
     second = _all_masks((2, 1), (1, 1, 1))
     nets = [prepare(list(masks)) for masks in itertools.product(first, second)]
     every = np.array(
-        [pair_distances(x, y, Metric(labelled_outputs=True))[0] for x in nets for y in nets]
+        [distances_of_pairs(x, y, Metric(labelled_outputs=True))[0] for x in nets for y in nets]
     )
     level = chance_level(nets[0], nets[-1], samples=600, labelled_outputs=True)
     found = np.array([level.network, *level.layers])

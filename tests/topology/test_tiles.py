@@ -82,8 +82,8 @@ def test_blocks_are_smaller_where_masks_are_larger():
 
     assert largest() == (32, 64)
     assert largest(n_out=4000, n_in=4000, nnz=160_000)[0] == 26  # 2.5 MB a snapshot
-    size, kept = largest(n_out=4000, n_in=4000, nnz=8_000_000)  # 192 MB
-    assert (size, kept) == (1, 5)
+    size, kept = largest(n_out=4000, n_in=4000, nnz=8_000_000)  # 132 MB
+    assert (size, kept) == (1, 8)
 
 
 def test_the_plan_and_its_digests_follow_from_the_snapshots_alone():
