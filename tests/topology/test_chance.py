@@ -129,9 +129,9 @@ def test_two_layers_are_rewired_both_and_matched_one_given_the_other():
     first = _all_masks((1, 1, 2), (2, 1, 1))
     second = _all_masks((2, 1), (1, 1, 1))
     nets = [prepare(list(masks)) for masks in itertools.product(first, second)]
-    every = np.array(
-        [distances_of_pairs(x, y, Metric(labelled_outputs=True))[0] for x in nets for y in nets]
-    )
+    pairs = list(itertools.product(nets, repeat=2))
+    metric = Metric(labelled_outputs=True)
+    every = np.array([row for row, _ in distances_of_pairs(pairs, metric)])
     level = chance_level(nets[0], nets[-1], samples=600, labelled_outputs=True)
     found = np.array([level.network, *level.layers])
     errors = every.std(axis=0) / np.sqrt(600)
