@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from topology.compiled import compiled
 from topology.labelling import canonical_order
 from topology.partition import Graph
-from topology.prepared import Connections, Layer, Topology
+from topology.prepared import Connections, Layer, Topology, read_only
 from topology.refinement import Colours, stable_colours
 
 Order = NDArray[np.int64]
@@ -71,7 +71,7 @@ def canonical_form(topology: Topology, labelled_outputs: bool) -> CanonicalForm:
     return CanonicalForm(
         layers=tuple(layers),
         orders=orders,
-        colours=tuple(c[order] for c, order in zip(colours, orders, strict=True)),
+        colours=tuple(read_only(c[order]) for c, order in zip(colours, orders, strict=True)),
         digest=_digest(layers, labelled_outputs),
         exact=exact,
     )

@@ -261,6 +261,15 @@ def compute_tile(
     return len(pairs)
 
 
+def compile_kernels(metric: Metric) -> None:
+    """Have the metric's kernels on disk before several workers want to compile them at once."""
+    tiny = [[np.eye(2, 200, k, dtype=np.bool_), np.eye(2, dtype=np.bool_)] for k in range(2)]
+    full = [[np.ones((2, 3), dtype=np.bool_), np.eye(2, k=k, dtype=np.bool_)] for k in range(2)]
+    for masks in (tiny, full):
+        first, second = (prepare(layers) for layers in masks)
+        list(distances_of_pairs([(first, second)], metric))
+
+
 @dataclass(frozen=True)
 class _Stage:
     """Computes tiles of a plan; yields the number of pairs of each as it is done."""
@@ -284,6 +293,7 @@ class _Stage:
         """As Ray tasks of one CPU each, of which so many wait that no CPU does."""
         import ray
 
+        compile_kernels(self.metric)
         # With one CPU, Ray gives a task one thread.
         remote: Any = ray.remote(num_cpus=1, max_retries=_RETRIES)
         load, compute = remote(load_block), remote(compute_tile)

@@ -3,13 +3,25 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
 
 from topology.compiled import compiled
+
+_Number = TypeVar("_Number", bound=np.generic)
+
+
+def read_only(values: NDArray[_Number]) -> NDArray[_Number]:
+    """The same array, not to be written to.
+
+    Arrays that come to a Ray worker are read-only, and a kernel compiled for one kind is compiled
+    again for the other: so they are read-only everywhere.
+    """
+    values.flags.writeable = False
+    return values
 
 
 class Connections(NamedTuple):
@@ -41,10 +53,14 @@ class Layer:
     columns: Connections
     in_group: int
 
+    def __post_init__(self) -> None:
+        for values in (*self.rows, *self.columns):
+            read_only(values)
+
     @cached_property
     def degrees(self) -> NDArray[np.int32]:
         """(n_out,); incoming connections of each neuron."""
-        return np.diff(self.rows.indptr)
+        return read_only(np.diff(self.rows.indptr))
 
     @property
     def nnz(self) -> int:
@@ -69,7 +85,7 @@ class Layer:
     @cached_property
     def bits(self) -> NDArray[np.uint64]:
         """(words, n_out): bit k & 63 of word k >> 6 is the connection from input k."""
-        return _packed(self.rows, self.shape[1])
+        return read_only(_packed(self.rows, self.shape[1]))
 
     @property
     def mask(self) -> csr_array:

@@ -12,6 +12,7 @@ import pytest
 from pydantic import ValidationError
 from scipy.spatial.distance import squareform
 
+import topology
 from storage.distances import DistanceStore, load_distances, verify_distances
 from storage.errors import CorruptFile, InputError
 from storage.masks import LayerMask, MaskStore
@@ -369,6 +370,15 @@ def test_what_was_asked_for_is_kept_beside_the_matrix(run):
     assert (kept["name"], kept["snapshots"], kept["pairs"]) == ("x", 3, 3)
     assert kept["metric_version"] == tiles.METRIC_VERSIONS["layerwise"]
     assert kept["created"].endswith("+00:00")
+
+
+def test_a_worker_compiles_no_kernel_that_was_compiled_before(run, ray_cluster):
+    spec = DistanceSpec(steps="all")
+    run_distances(run.out, "here", spec, in_process=True)
+    cache = Path(topology.__file__).parent / "__pycache__"
+    kernels = {path.name for path in cache.glob("*.nbc")}
+    run_distances(run.out, "there", spec)
+    assert {path.name for path in cache.glob("*.nbc")} == kernels != set()
 
 
 def test_a_task_has_one_thread(ray_cluster):
