@@ -25,6 +25,9 @@ from topology.prepared import Connections, Layer
 # than a sparse product. Measured, one thread, 784 and 2,000 neurons: they meet at 2%.
 DENSE = 0.02
 
+# Neurons of B whose bits stay in the processor's cache while all of A pass by: 8 bytes a 64 inputs.
+_NEURONS_AT_ONCE = 512
+
 
 class Edges(NamedTuple):
     """The pairs of neurons that have connections in common, by neuron of A.
@@ -129,22 +132,25 @@ def overlap_counts(
     """
     words, n_b = bits_b.shape
     n_a = len(rows_a.indptr) - 1
-    counts = np.empty((n_a, n_b), dtype=np.int32)
-    row = np.zeros(words, dtype=np.uint64)
-    total = np.empty(n_b, dtype=np.uint64)
+    bits_a = np.zeros((n_a, words), dtype=np.uint64)
     for i in range(n_a):
-        row[:] = 0
         for k in rows_a.indices[rows_a.indptr[i] : rows_a.indptr[i + 1]]:
             place = places[k]
             if place >> 6 < words:  # B may lack this input
-                row[place >> 6] |= np.uint64(1) << np.uint64(place & 63)
-        total[:] = 0
-        for w in range(words):
-            word = row[w]
-            if word:
-                for j in range(n_b):
-                    total[j] += popcount(word & bits_b[w, j])
-        counts[i] = total
+                bits_a[i, place >> 6] |= np.uint64(1) << np.uint64(place & 63)
+    counts = np.empty((n_a, n_b), dtype=np.int32)
+    total = np.empty(_NEURONS_AT_ONCE, dtype=np.uint64)
+    for begin in range(0, n_b, _NEURONS_AT_ONCE):
+        end = min(begin + _NEURONS_AT_ONCE, n_b)
+        for i in range(n_a):
+            total[:] = 0
+            for w in range(words):
+                word = bits_a[i, w]
+                if word:
+                    part = bits_b[w, begin:end]
+                    for j in range(len(part)):
+                        total[j] += popcount(word & part[j])
+            counts[i, begin:end] = total[: end - begin]
     return counts
 
 
