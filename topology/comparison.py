@@ -42,14 +42,14 @@ class Comparison:
     Attributes:
         distances: each layer's.
         matchings: each layer's, (n_a,) the neuron of B for each of A's.
-        gap: the largest primal-dual gap of the assignments.
+        gaps: each layer's primal-dual gap.
         canonical: whether distances follow from structure alone.
         lower: a certified lower bound of the network's distance, where one was asked for.
     """
 
     distances: list[float]
     matchings: list[Matching]
-    gap: float
+    gaps: list[float]
     canonical: bool
     lower: float = 0.0
 
@@ -119,7 +119,7 @@ def _matched(
     layerwise: Layerwise,
 ) -> Comparison:
     """Distances and matchings, by canonical places, given those of `layerwise`."""
-    distances, matchings, gap = layerwise
+    distances, matchings, gaps = layerwise
     if metric.method == "joint":
         starts = {"layerwise": matchings}
         if metric.shared_indices:
@@ -129,9 +129,9 @@ def _matched(
         least = network_distance(a.layers, b.layers, distances)
         # The search never ends above a start, but its sums are rounded otherwise.
         if network_distance(a.layers, b.layers, achieved) <= least:
-            distances, matchings, gap = achieved, joint.matchings, joint.gap
+            distances, matchings, gaps = achieved, joint.matchings, joint.gaps
     canonical = (a.exact and b.exact) or _order_cannot_matter(a.layers, b.layers)
-    return Comparison(distances, matchings, gap, canonical)
+    return Comparison(distances, matchings, gaps, canonical)
 
 
 def _distances_of(
@@ -181,15 +181,17 @@ def _inverse(matching: Matching, n: int) -> Matching:
 def _as_published(a: Topology, b: Topology, labelled_outputs: bool, certify: bool) -> Comparison:
     distances: list[float] = []
     matchings: list[Matching] = []
-    gap = 0.0
+    gaps: list[float] = []
     for index, (layer_a, layer_b) in enumerate(zip(a.layers, b.layers, strict=True)):
         places = places_after(matchings, layer_a, layer_b)
         if labelled_outputs and index == len(a.layers) - 1:
             distance, matching = in_place(layer_a, layer_b, places)
+            gap = 0.0
         else:
             distance, matching = match_as_published(layer_a, layer_b, places)
-            if certify:
-                gap = max(gap, distance - certified_least(layer_a, layer_b, places))
+            least = certified_least(layer_a, layer_b, places) if certify else distance
+            gap = max(0.0, distance - least)
         distances.append(distance)
         matchings.append(matching)
-    return Comparison(distances, matchings, gap, _order_cannot_matter(a.layers, b.layers))
+        gaps.append(gap)
+    return Comparison(distances, matchings, gaps, _order_cannot_matter(a.layers, b.layers))

@@ -52,14 +52,14 @@ class JointMatching:
 
     Attributes:
         matchings: one (n_a,) array a layer: the neuron of B for each of A's, -1 for none.
-        gap: the largest primal-dual gap, per neuron, of the assignments solved last, one a layer:
-            no block update of any layer gains more than that.
+        gaps: the primal-dual gap, per neuron, of each layer's last assignment: no block update of
+            that layer gains more.
         start: the start from which the best matching came, before mixing: one of those given,
             `sure pairs` or `blank`.
     """
 
     matchings: list[Matching]
-    gap: float
+    gaps: list[float]
     start: str
 
 
@@ -95,8 +95,8 @@ def match_jointly(
         noise = _NOISE[number % len(_NOISE)] if number else 0.0
         if not search.perfect:
             search.swept("", search.best, Sweeps(_AGAIN, CHORD, noise, number << 16))
-    gap = search.finish(given)
-    return JointMatching(layer_matchings(wired_a, wired_b, search.best), gap, search.start)
+    gaps = search.finish(given)
+    return JointMatching(layer_matchings(wired_a, wired_b, search.best), gaps, search.start)
 
 
 class _Search:
@@ -138,8 +138,8 @@ class _Search:
             take_better(self.a, self.b, self.best, matching)
         self._total = total_similarity(self.a, self.b, self.best)
 
-    def finish(self, given: Mapping[str, Matching]) -> float:
-        """Update the best matching; returns the largest gap, per neuron, of the last updates.
+    def finish(self, given: Mapping[str, Matching]) -> list[float]:
+        """Update the best matching; returns each layer's gap, per neuron, of its last update.
 
         Where rounding has put it below a start that was given, it is that start.
         """
@@ -151,7 +151,8 @@ class _Search:
             ):
                 self.best, self.start = start, name
         sizes = np.maximum(np.diff(self.a.base), np.diff(self.b.base))[1:]
-        return float(max(0.0, (gaps / sizes).max()))
+        per_neuron: list[float] = np.maximum(0.0, gaps / sizes).tolist()
+        return per_neuron
 
 
 def _blank(a: Wiring, free: Matching, matching: Matching) -> Matching:

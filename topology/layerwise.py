@@ -19,31 +19,32 @@ from topology.overlap import input_places, jaccard_of_matched
 from topology.prepared import Layer
 
 Matching = NDArray[np.int64]
-Layerwise = tuple[list[float], list[Matching], float]
-"""Each layer's distance and matching, and the largest gap."""
+Layerwise = tuple[list[float], list[Matching], list[float]]
+"""Each layer's distance, matching and primal-dual gap."""
 
 
 def match_layerwise(a: CanonicalForm, b: CanonicalForm, labelled_outputs: bool) -> Layerwise:
     """Match two networks layer by layer.
 
     Returns:
-        Each layer's distance; each layer's matching, (n_a,) the neuron of B for each of A's; the
-        largest primal-dual gap.
+        Each layer's distance; each layer's matching, (n_a,) the neuron of B for each of A's; each
+        layer's primal-dual gap.
     """
     distances: list[float] = []
     matchings: list[Matching] = []
-    largest = 0.0
+    gaps: list[float] = []
     for index, (layer_a, layer_b) in enumerate(zip(a.layers, b.layers, strict=True)):
         places = places_after(matchings, layer_a, layer_b)
         if labelled_outputs and index == len(a.layers) - 1:
             distance, matching = in_place(layer_a, layer_b, places)
+            gap = 0.0  # there is no other matching
         else:
             gains = jaccard_gains(layer_a, layer_b, places)
             distance, matching, gap = match_layer(a, b, index, gains)
-            largest = max(largest, gap)
         distances.append(distance)
         matchings.append(matching)
-    return distances, matchings, largest
+        gaps.append(gap)
+    return distances, matchings, gaps
 
 
 def match_layer(

@@ -26,7 +26,7 @@ class _Walk:
     b: CanonicalForm
     distances: list[float] = field(default_factory=list)
     matchings: list[Matching] = field(default_factory=list)
-    gap: float = 0.0
+    gaps: list[float] = field(default_factory=list)
 
     def pair(self) -> Pair:
         """The layers to come, and where the inputs of one lie among the other's."""
@@ -37,7 +37,7 @@ class _Walk:
         """Go on to the next layer."""
         self.distances.append(distance)
         self.matchings.append(matching)
-        self.gap = max(self.gap, gap)
+        self.gaps.append(gap)
 
 
 def layerwise_many(
@@ -66,7 +66,7 @@ def layerwise_many(
             else:
                 _match_layers(walks, index, counter, wide)
         for walk in walks:
-            yield walk.distances, walk.matchings, walk.gap
+            yield walk.distances, walk.matchings, walk.gaps
 
 
 def _match_layers(walks: Sequence[_Walk], index: int, counter: Counter, wide: int) -> None:

@@ -35,9 +35,9 @@ class TopologyDistance:
         layers: in [0, 1]; the distance of each layer.
         matchings: one (n_out of A,) array a layer: the neuron of B that stands for each neuron of
             A, -1 for none.
-        gap: the largest primal-dual gap of the assignments. `layerwise` and `reference`: no
-            matching of any layer, given those of the layers before, has a distance that is smaller
-            by more than this. `joint`: no block update gains more than this.
+        gaps: each layer's primal-dual gap. `layerwise` and `reference`: no matching of the layer,
+            given those of the layers before, has a distance that is smaller by more than this.
+            `joint`: no update of the layer alone gains more than this, in units of its distance.
         canonical: the distances follow from structure alone, whatever order the neurons are in.
             Always so but for `reference`, and for networks too symmetrical to be put into canonical
             order within the budget (see `canonical`).
@@ -49,10 +49,15 @@ class TopologyDistance:
     network: float
     layers: tuple[float, ...]
     matchings: tuple[Matching, ...]
-    gap: float
+    gaps: tuple[float, ...]
     canonical: bool
     metric: Metric
     interval: tuple[float, float] | None = None
+
+    @property
+    def gap(self) -> float:
+        """The largest of `gaps`: 0, up to rounding, where every assignment is optimal."""
+        return max(self.gaps)
 
 
 def nnstd(
@@ -92,7 +97,7 @@ def nnstd(
         network=network,
         layers=tuple(done.distances),
         matchings=tuple(done.matchings),
-        gap=done.gap,
+        gaps=tuple(done.gaps),
         canonical=done.canonical and not shared_indices,
         metric=metric,
         interval=(min(done.lower, network), network) if method == "joint" else None,

@@ -234,3 +234,44 @@ def test_the_docstrings_examples_run():
     import sys
 
     assert doctest.testmod(sys.modules["topology.nnstd"]).failed == 0
+
+
+@given(_network_pairs(equal_widths=False), st.booleans(), SEEDS)
+def test_joint_is_never_above_layerwise_symmetric_and_unchanged_by_relabelling(
+    pair, labelled, seed
+):
+    a, b = pair
+    labelled = labelled and len(a[-1]) == len(b[-1])
+    found = nnstd(a, b, "joint", labelled)
+    assert found.network <= nnstd(a, b, "layerwise", labelled).network
+    assert found.layers == nnstd(b, a, "joint", labelled).layers
+    lower, upper = found.interval
+    assert 0 <= lower <= upper == found.network
+    if not labelled:
+        copies = _permuted(a, seed), _permuted(b, seed + 1)
+        assert nnstd(*copies, "joint").layers == found.layers
+        assert nnstd(a, copies[0], "joint").layers == (0.0,) * len(a)
+
+
+@given(_network_pairs(), st.booleans())
+def test_joint_distances_are_those_of_its_matchings(plain, pair, labelled):
+    found = nnstd(*pair, "joint", labelled)
+    achieved = plain(*pair, labelled, matchings=found.matchings, achieved=True)
+    np.testing.assert_allclose(found.layers, achieved, rtol=0, atol=1e-12)
+
+
+@given(_network_pairs(), st.booleans())
+def test_shared_indices_give_no_more_than_the_networks_as_they_are(plain, pair, labelled):
+    found = nnstd(*pair, "joint", labelled, shared_indices=True)
+    in_place = [np.arange(len(mask)) for mask in pair[0]]
+    unpermuted = plain(*pair, labelled, matchings=in_place, achieved=True)
+    sizes = [0 if x.all() and y.all() else len(x) for x, y in zip(*pair, strict=True)]
+    if any(sizes):
+        assert found.network <= np.average(unpermuted, weights=sizes) + 1e-12
+    assert found.metric.shared_indices
+    assert not found.canonical
+
+
+def test_shared_indices_are_refused_where_they_mean_nothing(networks):
+    with pytest.raises(ValueError, match="shared_indices is an option of method joint, not of"):
+        nnstd(networks(0), networks(1), shared_indices=True)
