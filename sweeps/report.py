@@ -28,12 +28,16 @@ from sweeps.readable import readable_bytes
 from sweeps.report_accuracy import accuracy_section
 from sweeps.report_data import RunData, read_run
 from sweeps.report_distances import distance_section
+from sweeps.report_methods import add_epochs
+from sweeps.report_moments import Course
 from sweeps.report_page import Page, Section, Table, render
 from sweeps.report_structure import structure_section
 from topology.plot_style import shaded_by_density, styles
 
 TRIALS_SHOWN = 300
 FAILURES_SHOWN = 20
+
+SAID_BY_NAME = ("method_name", "method_density", "imported_name")  # columns of a configuration
 
 STATES = ("completed", "stopped", "running", "pending", "failed")
 
@@ -76,11 +80,16 @@ def build_report(run: Run) -> Path:
     rank = {name: k for k, name in enumerate(asked)} if isinstance(asked, dict) else {}
     # In the order in which the study asks for them.
     data.distances.sort(key=lambda stored: rank.get(stored.name, len(rank)))
+    sets: dict[str, Section] = {}
+    courses: list[Course] = []
     for stored in data.distances:
         try:
-            sections.append(distance_section(data, stored, looks))
+            sets[stored.name], found = distance_section(data, stored, looks)
+            courses += found
         except InputError as error:
             problems.append(f"distances {stored.name}: {error}")
+    methods = add_epochs(sets, courses, looks)
+    sections += [*([methods] if methods else []), *sets.values()]
     if not data.distances:
         note = "This run has no finished distances (toposweep distances computes them)."
         sections.append(Section("distances", "Distances", intro=note))
@@ -133,12 +142,17 @@ def _facts(data: RunData) -> list[tuple[str, str]]:
     methods = list(dict.fromkeys(data.named["method"]))
     densities = sorted(set(data.named["density"].dropna()))
     facts = [("trials", f"{len(data.trials)}: {counted}" if counted else "none yet")]
-    if methods:
+    if data.imported:
+        whole = set(states) == {"completed"}
+        facts = [("networks", f"{len(data.trials)}: {'imported' if whole else counted}")]
+    elif methods:
         facts.append(("methods", _list(methods, 12)))
     if densities:
         facts.append(("densities", _list([percent(density) for density in densities], 12)))
     facts.append(("snapshots", f"{data.snapshots:,} (all masks of a network at one step)"))
-    facts.append(("started", _time(str(data.run.info["created_at"]))))
+    facts.append(
+        ("imported" if data.imported else "started", _time(str(data.run.info["created_at"])))
+    )
     changed = max((record.updated_at for record in data.run.records().values()), default="")
     if changed:
         facts.append(("last change", _time(changed)))
@@ -182,7 +196,8 @@ def _trials(data: RunData) -> Section:
             "configuration and state has its share; Run.open(out).trials() gives them all."
         )
     settings = telling_columns(trials)
-    settings = [column for column in settings if column not in ("method_name", "method_density")]
+    settings = [column for column in settings if column not in SAID_BY_NAME]
+    seeds = any(data.named["seed"])
     finals = [
         (column, head)
         for column, head in (("final_test_accuracy", "test accuracy"), ("final_density", "density"))
@@ -193,12 +208,13 @@ def _trials(data: RunData) -> Section:
         trial = trials.iloc[position]
         named = data.named.loc[trial["trial_id"]]
         rows.append(
-            [trial["trial_id"], named["label"], named["seed"],
+            [trial["trial_id"], named["label"], *([named["seed"]] if seeds else []),
              *(value_text(trial[column]) for column in settings), trial["state"],
              *(_share(trial[column]) for column, _ in finals)]
         )  # fmt: skip
-    columns = ["trial_id", "configuration", "seed", *settings, "state", *(h for _, h in finals)]
-    kinds = ["code", *["text"] * (3 + len(settings)), *["number"] * len(finals)]
+    name = "network" if data.imported else "configuration"
+    columns = ["trial_id", name, *["seed"] * seeds, *settings, "state", *(h for _, h in finals)]
+    kinds = ["code", *["text"] * (2 + seeds + len(settings)), *["number"] * len(finals)]
     if rows:
         section.tables.append(Table("", columns, kinds, rows))
     else:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from storage.chance_store import ChanceStore, level_table
 from storage.errors import CorruptFile
 from sweeps.report_data import EvolutionGroup, RunData, SquareGroup
+from sweeps.report_means import diagonal_note
 from sweeps.report_page import Section, Table, titled
 from topology.heatmaps import block_means
 
@@ -93,6 +94,5 @@ def ratios_table(
         ["text", *["number"] * len(means.columns)],
         [[str(label), *("–" if v != v else f"{v:.2f}" for v in row)]
          for label, row in zip(means.index, means.to_numpy(), strict=True)],
-        "1.00: as far apart as random networks of the same degrees. On the diagonal: between "
-        "different trials of the configuration.",
+        f"1.00: as far apart as random networks of the same degrees. {diagonal_note(square)}",
     )  # fmt: skip

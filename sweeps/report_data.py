@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from storage.distances import DistanceStore, StoredDistances, list_distances
 from storage.errors import CorruptFile, InputError
 from storage.runs import Run
-from sweeps.configurations import name_configurations, stratified_sample
+from sweeps.configurations import NO_METHOD, name_configurations, stratified_sample
 
 MASKS_ONLY = "masks only"  # the state of a trial that came without a record
 
@@ -26,7 +26,8 @@ class RunData:
 
     Attributes:
         trials: one row a trial: `Run.trials()`, and the trials that have masks only.
-        named: by trial_id, in the report's order: label, method, density, seed.
+        named: by trial_id, in the report's order: label, method, density, seed. Imported networks
+            alone are called by their names.
         metrics: one row a trial and epoch, with the trial's label.
         snapshots: how many there are.
         last_snapshot: trial_id and step of one of them.
@@ -45,6 +46,11 @@ class RunData:
     distances: list[StoredDistances]
     problems: list[str] = field(default_factory=list)
 
+    @property
+    def imported(self) -> bool:
+        """Whether all networks came without a configuration."""
+        return imported(self.named)
+
     def shape(self, trial_id: str) -> str:
         """The widths of a trial's network, inputs first: `784-64-64-10`."""
         rows = self.index[self.index["trial_id"] == trial_id]
@@ -58,8 +64,8 @@ class SquareGroup:
 
     Attributes:
         number: of the group, as `load_distances` takes it.
-        rows: one row a snapshot, in the report's order: trial_id, step, epoch, and label, method,
-            density and seed of its trial.
+        rows: one row a snapshot, in the report's order: trial_id, step, epoch (as a fraction where
+            steps are between two), and label, method, density and seed of its trial.
         matrices: (n, n) by column, `network` first.
         total: snapshots in the group; more than `rows` where this is a sample.
     """
@@ -111,7 +117,7 @@ def read_run(run: Run) -> RunData:
         trials = pd.concat(
             [trials, pd.DataFrame({"trial_id": unknown, "state": MASKS_ONLY})], ignore_index=True
         )
-    named = name_configurations(trials)
+    named = _without_method(name_configurations(trials))
     last = None
     if len(index):
         last = str(index["trial_id"].iloc[-1]), int(index["step"].iloc[-1])
@@ -126,6 +132,18 @@ def read_run(run: Run) -> RunData:
         distances=distances,
         problems=problems,
     )
+
+
+def imported(rows: pd.DataFrame) -> bool:
+    """Whether none of these trials or snapshots has a training method."""
+    return len(rows) > 0 and bool((rows["method"] == NO_METHOD).all())
+
+
+def _without_method(named: pd.DataFrame) -> pd.DataFrame:
+    """Where all networks are imported, that is no part of their names."""
+    if not imported(named):
+        return named
+    return named.assign(label=named["label"].str.replace(f"^{NO_METHOD} (?=.)", "", regex=True))
 
 
 def square_groups(data: RunData, stored: StoredDistances) -> list[SquareGroup]:
@@ -171,7 +189,6 @@ def evolution_groups(data: RunData, stored: StoredDistances) -> list[EvolutionGr
     store = DistanceStore(data.run.out, stored.name)
     labels = store.read_labels()
     rows = _with_names(store, labels, data.named)
-    rows["epoch"] = _epochs(rows)
     compared = labels["reference"].notna().to_numpy()
     reference = labels["reference"].fillna(0).to_numpy(dtype=np.int64)
     rows["reference_step"] = labels["step"].to_numpy()[reference]
@@ -208,7 +225,7 @@ def _with_names(store: DistanceStore, rows: pd.DataFrame, named: pd.DataFrame) -
         raise CorruptFile(store.labels, f"names trial {strangers[0]}, which the run does not have")
     names = {column: rows["trial_id"].map(named[column]) for column in named.columns}
     kept = ["trial_id", "step", "epoch", *(c for c in ("group", "steps_per_epoch") if c in rows)]
-    return rows[kept].assign(**names)
+    return rows[kept].assign(epoch=_epochs(rows), **names)
 
 
 def _epochs(rows: pd.DataFrame) -> pd.Series:

@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sweeps.configurations import NO_METHOD
-from sweeps.report_data import SquareGroup
+from sweeps.report_data import SquareGroup, imported
 from sweeps.report_page import Table, titled
 from topology.heatmaps import block_means
 
@@ -26,11 +25,10 @@ def relations_table(square: SquareGroup, titles: Mapping[str, str], group: str) 
         [0, 1, 2, 3],
         4,
     )
-    imported = bool((rows["method"] == NO_METHOD).all())
     names = (
         "same trial, another step",
         "same configuration, another trial",
-        "another imported network" if imported else "same method, another density or setting",
+        "another imported network" if imported(rows) else "same method, another density or setting",
         "another method, same density and seed",
         "another method, another density or seed",
     )
@@ -41,7 +39,11 @@ def relations_table(square: SquareGroup, titles: Mapping[str, str], group: str) 
             means = [_mean(square.matrices[column][a, b][pairs]) for column in titles]
             table.append([name, f"{pairs.sum():,}", *means])
     return Table(
-        titled("Mean distance within and between configurations", group),
+        titled(
+            "Mean distance within and between "
+            + ("networks" if imported(rows) else "configurations"),
+            group,
+        ),
         ["pairs of networks", "number", *titles.values()],
         ["text", *["number"] * (1 + len(titles))],
         table,
@@ -56,13 +58,28 @@ def means_table(square: SquareGroup, group: str) -> Table:
         square.matrices["network"], rows["label"].tolist(), rows["trial_id"].tolist()
     )
     return Table(
-        titled("Mean distance of whole networks by configuration", group),
+        titled(
+            "Mean distance between each two networks"
+            if imported(rows)
+            else "Mean distance of whole networks by configuration",
+            group,
+        ),
         ["", *means.columns],
         ["text", *["number"] * len(means.columns)],
         [[str(label), *("–" if v != v else f"{v:.3f}" for v in row)]
          for label, row in zip(means.index, means.to_numpy(), strict=True)],
-        "On the diagonal: between different trials of the configuration.",
+        diagonal_note(square),
     )  # fmt: skip
+
+
+def diagonal_note(square: SquareGroup) -> str:
+    """What a mean by configuration is over."""
+    parts = []
+    if not imported(square.rows):
+        parts.append("On the diagonal: between different trials of the configuration.")
+    if square.rows["trial_id"].duplicated().any():
+        parts.append("Over all pairs of snapshots, from the same epoch or not.")
+    return " ".join(parts)
 
 
 def _mean(values: NDArray[np.float64]) -> str:

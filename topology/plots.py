@@ -223,7 +223,9 @@ def embedding(
 
 
 def new_figure(
-    width: float, height: float, layout: Literal["constrained", "compressed"] = "constrained"
+    width: float,
+    height: float,
+    layout: Literal["constrained", "compressed"] | None = "constrained",
 ) -> Figure:
     """A figure of its own, in inches, that pyplot does not know."""
     figure = Figure(figsize=(width, height), layout=layout)

@@ -106,7 +106,7 @@ def test_the_page_has_every_trial_picture_and_set_of_distances(typical: Run, ind
     names = {
         "accuracy.png", "final-accuracy.png",
         "distances-final-heatmap.png", "distances-final-embedding.png",
-        "distances-all-heatmap.png", "distances-all-embedding.png",
+        "distances-all-heatmap.png", "distances-all-embedding.png", "distances-all-epochs.png",
         "distances-from-first-evolution.png", "distances-to-last-evolution.png",
     }  # fmt: skip
     assert {path.name for path in index.parent.iterdir()} == names | {"index.html"}
