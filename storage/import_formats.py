@@ -131,6 +131,8 @@ def _layers(arrays: Mapping[str, Any], path: Path) -> list[StoredLayer]:
 
 
 def _connected(name: str, values: Any, what: str, linear: bool) -> Connected:
+    if getattr(values, "is_meta", False):
+        raise InputError(f"{what}: has no values, it is on torch's meta device")
     return Connected(name, connections(_numpy(values), what), linear)
 
 

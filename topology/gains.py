@@ -65,7 +65,7 @@ def gains_of_edges(
     edges: Edges, degrees_a: NDArray[np.int32], degrees_b: NDArray[np.int32]
 ) -> Gains:
     """The gains of the pairs that `overlap_edges` found."""
-    gains, buckets = _room(edges.indptr.astype(np.int64), len(degrees_b), 1.0)
+    gains, buckets = _room(edges.indptr, len(degrees_b), 1.0)
     row = np.empty(len(degrees_b))
     for i in range(len(degrees_a)):
         begin, end = edges.indptr[i], edges.indptr[i + 1]

@@ -109,7 +109,7 @@ class _Search:
             graph, colouring = part.graph, colouring_of(part.colours)
             self._refine(graph, colouring, np.arange(n), np.full(n, -1))
             return self._order(graph, colouring, "exact")
-        except _OutOfBudget:
+        except (_OutOfBudget, RecursionError):
             self.exact = False
             return _alone(n)
 

@@ -27,7 +27,7 @@ class Neurons(NamedTuple):
 
     Attributes:
         degrees: int32 (n,); incoming connections.
-        colours: uint64 (n,); of equal neurons those of one colour are matched first.
+        colours: uint64 (n,), ascending; of equal neurons those of one colour are matched first.
     """
 
     degrees: NDArray[np.int32]
@@ -71,20 +71,23 @@ def _match_empty(
 ) -> int:
     """Match neurons without any connection, first those of one colour; returns how many."""
     rows, columns = np.flatnonzero(a.degrees == 0), np.flatnonzero(b.degrees == 0)
-    taken = np.zeros(len(columns), dtype=np.bool_)
-    matched = 0
-    for any_colour in (False, True):
-        for i in rows:
-            if matching[i] != UNMATCHED or matched == len(columns):
-                continue
-            for k in range(len(columns)):
-                j = columns[k]
-                if not taken[k] and (any_colour or a.colours[i] == b.colours[j]):
-                    taken[k] = True
-                    matching[i], prices[j] = j, np.inf
-                    matched += 1
-                    break
-    return matched
+    left = np.empty_like(columns)
+    n_left = k = 0
+    for j in columns:  # both come by ascending colour
+        while k < len(rows) and a.colours[rows[k]] < b.colours[j]:
+            k += 1
+        if k < len(rows) and a.colours[rows[k]] == b.colours[j]:
+            matching[rows[k]], prices[j] = j, np.inf
+            k += 1
+        else:
+            left[n_left] = j
+            n_left += 1
+    k = 0
+    for i in rows:
+        if matching[i] == UNMATCHED and k < n_left:
+            matching[i], prices[left[k]] = left[k], np.inf
+            k += 1
+    return min(len(rows), len(columns))
 
 
 @compiled

@@ -33,12 +33,12 @@ class Edges(NamedTuple):
     """The pairs of neurons that have connections in common, by neuron of A.
 
     Attributes:
-        indptr: int32 (n_a + 1,).
+        indptr: int64 (n_a + 1,).
         indices: int32 (pairs,); the neuron of B.
         common: int32 (pairs,); connections in common, at least 1.
     """
 
-    indptr: NDArray[np.int32]
+    indptr: NDArray[np.int64]
     indices: NDArray[np.int32]
     common: NDArray[np.int32]
 
@@ -82,13 +82,15 @@ def overlap_edges(
         n_b: neurons of B.
     """
     n_a = len(rows_a.indptr) - 1
-    products = 0
-    for k in rows_a.indices:
-        place = places[k]
-        products += columns_b.indptr[place + 1] - columns_b.indptr[place]
-    indptr = np.zeros(n_a + 1, dtype=np.int32)
-    indices = np.empty(products, dtype=np.int32)
-    common = np.empty(products, dtype=np.int32)
+    most = 0
+    for i in range(n_a):
+        products = 0
+        for k in rows_a.indices[rows_a.indptr[i] : rows_a.indptr[i + 1]]:
+            products += columns_b.indptr[places[k] + 1] - columns_b.indptr[places[k]]
+        most += min(products, n_b)
+    indptr = np.zeros(n_a + 1, dtype=np.int64)
+    indices = np.empty(most, dtype=np.int32)
+    common = np.empty(most, dtype=np.int32)
     count = np.zeros(n_b, dtype=np.int32)
     found = 0
     for i in range(n_a):

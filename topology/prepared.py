@@ -119,7 +119,8 @@ def prepare(masks: Sequence[Any], in_group: Sequence[int] | None = None) -> Topo
             The first layer's is not used: inputs carry labels.
 
     Raises:
-        ValueError: no layers, a mask that is no matrix of zeros and ones, layers that do not chain.
+        ValueError: no layers, a mask that is no matrix of zeros and ones or has 2**31 connections,
+            layers that do not chain.
     """
     if issparse(masks) or len(masks) == 0:
         raise ValueError("a topology is a sequence of masks, one (n_out, n_in) matrix a layer")
@@ -177,6 +178,12 @@ def _rows(mask: Any, index: int) -> csr_array:
         raise ValueError(f"the mask of layer {index} is no (n_out, n_in) matrix: {mask.shape}")
     if mask.dtype.kind not in "biuf":
         raise ValueError(f"the mask of layer {index} has no numbers in it: {mask.dtype}")
+    check_format = getattr(mask, "check_format", None)  # of the compressed formats
+    if check_format is not None:
+        try:
+            check_format(full_check=True)
+        except ValueError as error:
+            raise ValueError(f"the mask of layer {index} is damaged: {error}") from None
     rows = csr_array(mask, copy=True)  # the caller's arrays stay as they are
     rows.sum_duplicates()
     if not np.isin(rows.data, (0, 1)).all():
@@ -185,6 +192,8 @@ def _rows(mask: Any, index: int) -> csr_array:
         )
     rows.eliminate_zeros()
     rows.sort_indices()
+    if rows.nnz > np.iinfo(np.int32).max:
+        raise ValueError(f"the mask of layer {index} has {rows.nnz} connections: 2**31 or more")
     return rows.astype(np.bool_)
 
 

@@ -90,9 +90,9 @@ def test_as_many_neurons_are_matched_as_there_are_and_equal_ones_with_each_other
 
 def test_equal_neurons_of_one_colour_are_matched_first_and_the_others_in_order():
     a = np.array([[1, 1], [1, 1], [0, 0], [1, 1], [0, 0]], bool)
-    colours = [np.array([5, 6, 8, 7, 9], np.uint64), np.array([7, 4, 9, 5, 2], np.uint64)]
+    colours = [np.array([5, 6, 7, 8, 9], np.uint64), np.array([2, 5, 9, 10, 11], np.uint64)]
     _, matching, _ = _matched(a, a, colours)
-    assert matching.tolist() == [3, 1, 4, 0, 2]
+    assert matching.tolist() == [1, 0, 4, 3, 2]
 
 
 def test_neurons_that_gain_nothing_are_matched_in_order():

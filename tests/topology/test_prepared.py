@@ -80,3 +80,9 @@ def test_the_bits_of_a_layer_are_its_connections(n_in, seed):
     (layer,) = prepare([mask]).layers
     unpacked = [layer.bits[k >> 6] >> np.uint64(k & 63) & np.uint64(1) for k in range(n_in)]
     assert np.array(unpacked).T.tolist() == mask.tolist()
+
+
+def test_a_damaged_sparse_mask_is_refused_and_not_read():
+    outside = csr_array((np.ones(2), np.array([0, 7]), np.array([0, 1, 2])), shape=(2, 2))
+    with pytest.raises(ValueError, match="the mask of layer 0 is damaged"):
+        prepare([outside])
