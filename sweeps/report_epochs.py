@@ -62,7 +62,7 @@ def grid(
     caption = [
         words,
         "Row k and column k of a heatmap are the same network. Above it: the mean over its pairs"
-        + (", and what is expected of them by chance." if chance else "."),
+        + (", and that of random networks with their degrees (by chance)." if chance else "."),
     ]
     if course.total > len(labels):
         caption.append(f"Shown are {len(labels)} of {course.total} networks, a sample.")
@@ -102,7 +102,7 @@ def means_of_moments(
         [*heads, "pairs", *titles.values(), *(["share of chance"] if known else [])],
         [*["text"] * len(heads), *["number"] * (1 + len(titles) + known)],
         body,
-        "Share of chance: of the whole network's distance in the one expected by chance."
+        "Share of chance: the whole network's distance divided by the one expected by chance."
         if known
         else "",
     )

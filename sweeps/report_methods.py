@@ -13,6 +13,8 @@ from sweeps.report_sets import METHODS, panel_titles
 from topology.heatmap_grid import scale_end
 from topology.plot_style import Style
 
+Snapshots = tuple[tuple[str, int], ...]
+
 # The largest of them.
 COMPARISONS_SHOWN = 3
 
@@ -29,11 +31,16 @@ class Comparison:
         like: one of the courses; it has the networks.
         moments: by method, then by name of the moment; a method may lack some.
         names: of the moments, in the order of time.
+        measured: by which method which snapshots are known; more than `moments` where these are a
+            sample of the epochs.
+        total: epochs that at least two methods have.
     """
 
     like: Course
     moments: dict[str, dict[str, Moment]]
     names: list[str]
+    measured: set[tuple[str, Snapshots]]
+    total: int
 
     @property
     def all_moments(self) -> list[Moment]:
@@ -56,10 +63,10 @@ def add_epochs(
     """
     found = _comparisons(courses)
     section = Section("methods", "Methods side by side") if found else None
-    compared = {id(m) for comparison in found for m in comparison.all_moments}
+    compared = {known for comparison in found for known in comparison.measured}
     for course in courses:
         own = sections[course.name]
-        if course.moments and all(id(m) in compared for m in course.moments):
+        if course.moments and all((course.method, m.snapshots) in compared for m in course.moments):
             own.notes += [] if SEE_METHODS in own.notes else [SEE_METHODS]
         elif len(course.moments) > 1:
             add_course(own, course, looks)
@@ -70,8 +77,10 @@ def add_epochs(
             + " ".join(f"{m[:1].upper()}{m[1:]}: {METHODS[m]}." for m in methods)
             + " Colours mean the same in all pictures of this section."
         )
+        matrices = [m.matrices for comparison in found for m in comparison.all_moments]
+        end = scale_end(matrix for by_column in matrices for matrix in by_column.values())
         for k, comparison in enumerate(found, start=1):
-            _add_comparison(section, comparison, looks, k if len(found) > 1 else None)
+            _add_comparison(section, comparison, looks, end, k if len(found) > 1 else None)
     return section
 
 
@@ -87,25 +96,25 @@ def _comparisons(courses: Iterable[Course]) -> list[Comparison]:
 
 def _compared(cohort: Sequence[Course]) -> Comparison | None:
     """What at least two methods have of these courses."""
-    measured: dict[tuple[tuple[str, int], ...], dict[str, Moment]] = {}
+    measured: dict[Snapshots, dict[str, Moment]] = {}
     for course in cohort:
         for moment in course.moments:
             # The same twice, of two sets: one that knows the level of chance is better.
-            known = measured.setdefault(moment.snapshots, {}).get(course.method)
-            if known is None or (moment.expected and not known.expected):
+            other = measured.setdefault(moment.snapshots, {}).get(course.method)
+            if other is None or (moment.expected and not other.expected):
                 measured[moment.snapshots][course.method] = moment
-    common = [by for by in measured.values() if len(by) > 1]
-    common.sort(key=_time)
-    common = [common[k] for k in evenly(len(common), EPOCHS_SHOWN)]
-    if not common:
+    all_common = sorted((by for by in measured.values() if len(by) > 1), key=_time)
+    if not all_common:
         return None
+    known = {(method, m.snapshots) for by in all_common for method, m in by.items()}
+    common = [all_common[k] for k in evenly(len(all_common), EPOCHS_SHOWN)]
     methods = sorted({m for by in common for m in by}, key=_rank)
     names = _distinct([next(iter(by.values())).name for by in common])
     moments = {
         m: {name: by[m] for name, by in zip(names, common, strict=True) if m in by}
         for m in methods
     }  # fmt: skip
-    return Comparison(cohort[0], moments, names)
+    return Comparison(cohort[0], moments, names, known, len(all_common))
 
 
 def _time(measured: Mapping[str, Moment]) -> float:
@@ -121,7 +130,11 @@ def _distinct(names: Sequence[str]) -> list[str]:
 
 
 def _add_comparison(
-    section: Section, comparison: Comparison, looks: Mapping[str, Style], number: int | None
+    section: Section,
+    comparison: Comparison,
+    looks: Mapping[str, Style],
+    end: float,
+    number: int | None,
 ) -> None:
     """One picture a layer, a row a method, a column an epoch; of one epoch, one for all layers."""
     course, moments, names = comparison.like, comparison.moments, comparison.names
@@ -130,7 +143,6 @@ def _add_comparison(
     if number is not None:
         which = ", ".join([*([which] if which else []), f"{len(course.networks)} networks"])
     prefix = "methods" if number is None else f"methods-{number}"
-    end = scale_end(m.matrices[c] for m in comparison.all_moments for c in course.columns)
     if len(names) == 1:
         cells = {
             (titles[column], method): cell_of(course, found.get(names[0]), column)
@@ -150,6 +162,8 @@ def _add_comparison(
             file = f"{prefix}-{k}-{re.sub('[^A-Za-z0-9_.-]+', '-', column)}.png"
             title = titled(f"{layer[:1].upper()}{layer[1:]}: distances at each epoch", which)
             words = "A column is an epoch, a row a method."
+            if len(names) < comparison.total:
+                words += f" Shown are {len(names)} of {comparison.total} epochs."
             section.pictures.append(grid(course, cells, looks, file, title, words, end))
     rows = [
         ((method, name), found[name])

@@ -209,6 +209,18 @@ def test_many_epochs_layers_and_networks_are_shown_in_part(
     assert "Shown are 2 of 4 networks" in picture.caption
 
 
+def test_a_set_whose_epochs_are_compared_in_part_has_no_picture_of_its_own(
+    copy: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweeps.report_methods.EPOCHS_SHOWN", 2)
+    add_distances(copy, "ref", steps="all", method="reference")
+    add_distances(copy, "ref-again", steps="last", method="reference")
+    sections, methods = by_epoch(copy)
+    (picture, *_) = pictures(methods).values()
+    assert "Shown are 2 of 4 epochs." in picture.caption
+    assert [section.notes for section in sections.values()] == [[SEE_METHODS]] * 3
+
+
 def test_snapshots_within_an_epoch_are_apart(tmp_path: Path) -> None:
     run = new_run(tmp_path / "out")
     rng = np.random.default_rng(0)
