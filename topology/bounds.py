@@ -23,7 +23,12 @@ inputs are labelled; where nothing is known of the layer before (it is full in b
 thus not counted), g is the most that the degrees allow.
 
 Prices and weights may be any: r and g are computed from them anew. A layer is bounded several
-times, with weights that fall where r shows that a pair cannot matter, and the best bound is kept.
+times, at first with smaller weights for pairs of unlike degrees, then with weights that fall where
+r shows that a pair cannot matter, and the best bound is kept.
+
+The result is never below what the first layer's optimum and the degrees of the others allow on
+their own. It depends on the order of neurons and networks only by the choice of prices; in
+canonical order (`comparison`) it follows from structure alone.
 """
 
 from collections.abc import Sequence
@@ -31,26 +36,22 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from topology.assignment import assign
+from topology.assignment import assign, most_gain
 from topology.compiled import compiled
-from topology.gains import Gains, by_falling_gain, jaccard_gains
+from topology.contiguous import Matrix, slot
+from topology.duals import bound_and_losses, lose_pairs, profits_of_pairs
+from topology.gains import by_falling_gain, jaccard_gains
+from topology.layerwise import in_place
 from topology.overlap import input_places
-from topology.prepared import Connections, Layer
+from topology.payments import SLOTS, gains_after_payment, slot_size
+from topology.prepared import Layer
 
-Matrix = NDArray[np.float64]
-
-# So many of the smallest payments are kept sorted; further ones count as much as the last of them.
-_SORTED = 16
-
-# So many of a row's gains are looked at where all are above 0; all of them would tighten the bound
-# by 0.002 on the published networks and take twice as long.
-_CANDIDATES = 64
-
-# A pair's weight falls from pass to pass with what it loses, in units of similarity.
-PASSES, _SCALE, _LEAST_WEIGHT = 2, 0.2, 0.05
+# A pair's weight is 1 for equal degrees and falls with their Jaccard distance; from pass to pass it
+# falls with what the pair loses. Both in units of similarity; chosen on the published networks.
+PASSES, _UNLIKE, _SCALE, _LEAST_WEIGHT = 2, 0.5, 0.25, 0.15
 
 # Rounding of sums of some thousand terms between 0 and 1, with much to spare.
-_ROUNDING = 1e-12
+_SPARE = 1e-12
 
 
 def lower_bound(
@@ -63,230 +64,144 @@ def lower_bound(
         labelled_outputs: the last layer's neurons carry labels and stay in place.
         passes: how often each layer is bounded; more take longer and may tighten the bound.
     """
-    total, most = 0.0, 0
-    paid: Matrix | None = None
+    chain, total, alone, most = _Chain(a, b, passes), 0.0, 0.0, 0
     for index, (x, y) in enumerate(zip(a, b, strict=True)):
+        labelled = labelled_outputs and index == len(a) - 1
         if x.full and y.full:
-            paid = None
+            chain.cut()
             continue
         most += max(x.shape[0], y.shape[0])
-        if labelled_outputs and index == len(a) - 1:
-            same = np.eye(x.shape[0])
-            gains = _first_gains(x, y) if index == 0 else _gains(x, y, paid, same)
-            total += float(np.trace(gains))
-        elif index == 0:
-            bound, paid = _bound(_first_gains(x, y))
-            total += bound
+        if index == 0:
+            first = _labelled(x, y) if labelled else chain.first(x, y)
+            total, alone = total + first, alone + first
         else:
-            bound, paid = _best_bound(x, y, paid, passes)
-            total += bound
-    return max(0.0, 1.0 - total / most - _ROUNDING) if most else 0.0
+            total += chain.labelled(x, y) if labelled else chain.next(x, y)
+            alone += _by_degrees(x.degrees, y.degrees, labelled)
+    return max(0.0, 1.0 - min(total, alone) / most - _SPARE) if most else 0.0
 
 
-def _first_gains(a: Layer, b: Layer) -> Matrix:
-    """The true similarities of neurons whose inputs carry labels: (n_a, n_b)."""
-    sparse = jaccard_gains(a, b, input_places(None, 1, a.shape[1], b.shape[1]))
-    gains = np.zeros((a.shape[0], b.shape[0]))
-    gains[np.repeat(np.arange(len(gains)), np.diff(sparse.indptr)), sparse.indices] = sparse.values
-    gains[np.ix_(a.degrees == 0, b.degrees == 0)] = 1.0
-    return gains
+class _Chain:
+    """Bounds the total gain of one layer after the other.
 
-
-def _best_bound(a: Layer, b: Layer, paid: Matrix | None, passes: int) -> tuple[float, Matrix]:
-    """The best bound of a layer's total gain over several weightings, and its r."""
-    weights = np.ones((a.shape[0], b.shape[0]))
-    best, kept = _bound(_gains(a, b, paid, weights))
-    lost = kept
-    for _ in range(passes - 1 if paid is not None else 0):
-        weights = np.sqrt(weights * np.maximum(_LEAST_WEIGHT, np.exp(-lost / _SCALE)))
-        bound, lost = _bound(_gains(a, b, paid, weights))
-        if bound < best:
-            best, kept = bound, lost
-    return best, kept
-
-
-def _gains(a: Layer, b: Layer, paid: Matrix | None, weights: Matrix) -> Matrix:
-    """g of a layer: (n_a, n_b).
-
-    Args:
-        paid: r of the layer before; None where nothing is known of it.
-        weights: w, (n_a, n_b).
+    Attributes:
+        paid: what the pairs of the layer before have lost; None where nothing is known.
     """
-    group = a.in_group
-    before = a.shape[1] // a.in_group, b.shape[1] // b.in_group
-    if paid is None:
-        paid = np.zeros(before)
-    exchanged_weights = np.ascontiguousarray(weights.T)
-    shares = np.minimum(
-        _shares(b.columns, a.columns, group, weights, paid.shape),
-        _shares(a.columns, b.columns, group, exchanged_weights, paid.shape[::-1]).T,
-    )
-    each = np.divide(paid, shares, out=np.zeros_like(paid), where=shares > 0)
-    gains = np.empty((a.shape[0], b.shape[0]))
-    exchanged = np.empty(gains.shape[::-1])
-    _most_of_rows(a.rows, b.rows, group, np.ascontiguousarray(each.T), weights, gains)
-    _most_of_rows(b.rows, a.rows, group, each, exchanged_weights, exchanged)
-    return np.minimum(gains, exchanged.T)
+
+    def __init__(self, a: Sequence[Layer], b: Sequence[Layer], passes: int) -> None:
+        self._passes = passes
+        # In one piece, for which there are large pages: payments, then weights and three r in turn.
+        size = max(a[0].shape[0] * b[0].shape[0], *map(slot_size, a[1:], b[1:]), 0)
+        numbers = np.empty((SLOTS + 4, size), dtype=np.float32)
+        self._slots, self._weights, self._lost = numbers[:SLOTS], numbers[SLOTS], [*numbers[-3:]]
+        self.paid: Matrix | None = None
+
+    def cut(self) -> None:
+        """A layer that is not counted tells the next one nothing."""
+        self.paid = None
+
+    def first(self, a: Layer, b: Layer) -> float:
+        """The least upper bound of a layer whose inputs carry labels."""
+        gains = jaccard_gains(a, b, input_places(None, 1, a.shape[1], b.shape[1]))
+        _, prices = assign(gains, b.shape[0])
+        profits = profits_of_pairs(gains, prices)
+        empty_a, empty_b = a.degrees == 0, b.degrees == 0
+        # Empty neurons gain 1 with each other and nothing else: who is scarce has the gain.
+        scarce = 0.5 * (1 + np.sign(empty_b.sum() - empty_a.sum()))
+        profits[empty_a], prices[empty_b] = scarce, 1 - scarce
+        self.paid = slot(self._lost[0], a.shape[0], b.shape[0])
+        lose_pairs(gains, profits, prices, self.paid)
+        self.paid[np.ix_(empty_a, empty_b)] = 0.0
+        return float(profits.sum() + prices.sum())
+
+    def next(self, a: Layer, b: Layer) -> float:
+        """The best bound of a layer's total gain over several weightings."""
+        before = self._paid(a, b)
+        weights = slot(self._weights, a.shape[0], b.shape[0])
+        _weigh_by_degrees(a.degrees, b.degrees, weights)
+        best = np.inf
+        for number in range(self._passes if self.paid is not None else 1):
+            gains = gains_after_payment(a, b, before, weights, self._slots)
+            lost = slot(self._lost[1], a.shape[0], b.shape[0])
+            bound = bound_and_losses(gains, lost)
+            if bound < best:
+                best = bound
+                self._lost[1], self._lost[2] = self._lost[2], self._lost[1]
+            if number + 1 < self._passes:
+                _weigh_again(weights, lost)
+        self._lost = [self._lost[2], self._lost[0], self._lost[1]]
+        self.paid = slot(self._lost[0], a.shape[0], b.shape[0])
+        return best
+
+    def labelled(self, a: Layer, b: Layer) -> float:
+        """The bound of a layer whose neurons stay in place: only those pairs weigh anything."""
+        same = np.eye(a.shape[0], dtype=np.float32)
+        return float(
+            np.trace(gains_after_payment(a, b, self._paid(a, b), same, self._slots), dtype=float)
+        )
+
+    def _paid(self, a: Layer, b: Layer) -> Matrix:
+        if self.paid is not None:
+            return self.paid
+        nothing = slot(self._lost[0], a.shape[1] // a.in_group, b.shape[1] // b.in_group)
+        nothing[:] = 0.0
+        return nothing
+
+
+def _labelled(a: Layer, b: Layer) -> float:
+    """The total gain of neurons that stay in place, as their inputs do."""
+    distance, _ = in_place(a, b, input_places(None, 1, a.shape[1], b.shape[1]))
+    return a.shape[0] * (1.0 - distance)
+
+
+def _by_degrees(a: NDArray[np.int32], b: NDArray[np.int32], labelled: bool) -> float:
+    """The most that any matching gains by the degrees alone: min / max of each two.
+
+    Equal ones first: 1 - min / max is a metric (the Jaccard distance of intervals from 0), so that
+    it is optimal (`matching`).
+    """
+    if labelled:
+        return float((np.minimum(a, b) / np.maximum(1, np.maximum(a, b)))[a + b > 0].sum()) + float(
+            (a + b == 0).sum()
+        )
+    counts = [np.bincount(degrees, minlength=1 + max(a.max(), b.max())) for degrees in (a, b)]
+    equal = np.minimum(*counts)
+    x, y = (np.repeat(np.arange(len(equal)), count - equal) for count in counts)
+    if len(x) > len(y):
+        x, y = y, x
+    gains = np.minimum.outer(x, y) / np.maximum(1, np.maximum.outer(x, y))
+    i, j = np.nonzero(gains)
+    indptr = np.searchsorted(i, np.arange(len(x) + 1))
+    pairs = by_falling_gain(indptr.astype(np.int64), j.astype(np.int32), gains[i, j])
+    return float(equal.sum() + most_gain(pairs, assign(pairs, len(y))[1]))
 
 
 @compiled
-def _shares(
-    a: Connections, b: Connections, group: int, weights: Matrix, before: tuple[int, int]
-) -> Matrix:
-    """W by rows: for k of B and k' of A, the sum over the connections out of k' of the greatest
-    weight with one out of k.
-
-    Args:
-        a, b: the neurons that each input reaches.
-        weights: (n_b, n_a).
-        before: neurons of the layer before in B and in A.
-    """
-    shares = np.zeros(before)
-    greatest = np.empty(weights.shape[1])
-    for k in range(before[0]):
-        for offset in range(group):
-            key = k * group + offset
-            greatest[:] = 0.0
-            for j in b.indices[b.indptr[key] : b.indptr[key + 1]]:
-                _upper(greatest, weights[j])
-            for other in range(before[1]):
-                key = other * group + offset
-                total = 0.0
-                for c in range(a.indptr[key], a.indptr[key + 1]):
-                    total += greatest[a.indices[c]]
-                shares[k, other] += total
-    return shares
-
-
-def _bound(gains: Matrix) -> tuple[float, Matrix]:
-    """Upper bound of every matching's total gain, and what each pair loses against it."""
-    n_a, n_b = gains.shape
-    few = n_a > n_b or 2 * np.count_nonzero(gains) < gains.size
-    _, prices = assign(_candidates(gains, n_b if few else _CANDIDATES), n_b)
-    return _lost(gains, prices)
+def _weigh_by_degrees(a: NDArray[np.int32], b: NDArray[np.int32], weights: Matrix) -> None:
+    """First weights: those of degrees alone."""
+    one = np.float32(1)
+    x, y = a.astype(np.float32), b.astype(np.float32)
+    for i in range(len(a)):
+        row = weights[i]
+        for j in range(len(b)):
+            low, high = (x[i], y[j]) if x[i] < y[j] else (y[j], x[i])
+            distance = one - low / high if high > np.float32(0) else np.float32(0)
+            row[j] = np.sqrt(_weight(distance, np.float32(1 / _UNLIKE)))
 
 
 @compiled
-def _candidates(gains: Matrix, most: int) -> Gains:
-    """About so many of the greatest gains of each row, over the others.
-
-    Everyone gains that much, so that only what is more decides; prices may be any.
-    """
-    n_a, n_b = gains.shape
-    step = max(1, most // 8)
-    indptr = np.zeros(n_a + 1, dtype=np.int64)
-    indices, values = np.empty(n_b, dtype=np.int32), np.empty(n_b)
-    n = 0
-    for i in range(n_a):
-        if n + n_b > len(indices):
-            indices = np.append(indices, np.empty(n + n_b, dtype=np.int32))
-            values = np.append(values, np.empty(n + n_b))
-        floor = 0.0
-        if most < n_b:
-            sample = np.sort(gains[i, ::step])
-            floor = sample[max(0, len(sample) - 1 - most // step)]
-        for j in range(n_b):
-            if gains[i, j] > floor:
-                indices[n], values[n] = j, gains[i, j] - floor
-                n += 1
-        indptr[i + 1] = n
-    return by_falling_gain(indptr, indices[:n], values[:n])
-
-
-@compiled
-def _lost(gains: Matrix, prices: NDArray[np.float64]) -> tuple[float, Matrix]:
-    bound = prices.sum()
-    lost = np.empty_like(gains)
-    for i in range(len(gains)):
-        row = prices - gains[i]
-        profit = max(0.0, -row.min())
-        bound += profit
+def _weigh_again(weights: Matrix, lost: Matrix) -> None:
+    for i in range(len(weights)):
+        row, loss = weights[i], lost[i]
         for j in range(len(row)):
-            lost[i, j] = max(0.0, profit + row[j])
-    return bound, lost
+            row[j] = np.sqrt(row[j] * _weight(loss[j], np.float32(1 / _SCALE)))
 
 
 @compiled
-def _most_of_rows(
-    a: Connections, b: Connections, group: int, each: Matrix, weights: Matrix, gains: Matrix
-) -> None:
-    """Fill in g by the connections of the rows: each one at its cheapest among the column's.
-
-    Args:
-        each: (neurons before in B, in A); r / W.
-        weights: (n_a, n_b).
-    """
-    n_a, n_b = gains.shape
-    degrees = np.diff(b.indptr).astype(np.int64)
-    n = each.shape[1]
-    by_column = np.full((n_b, group, n), np.inf)
-    for j in range(n_b):
-        for key in b.indices[b.indptr[j] : b.indptr[j + 1]]:
-            _lower(by_column[j, key % group], each[key // group])
-    cheapest = np.ascontiguousarray(by_column.reshape(n_b, group * n).T)
-    smallest = np.empty((_SORTED, n_b))
-    rest, paid = np.empty(n_b), np.empty(n_b)
-    for i in range(n_a):
-        keys = a.indices[a.indptr[i] : a.indptr[i + 1]]
-        kept = 0
-        for key in keys:
-            rest[:] = cheapest[key % group * n + key // group]
-            for s in range(kept):
-                _order(smallest[s], rest)
-            if kept < _SORTED:
-                smallest[kept] = rest
-                kept += 1
-        paid[:] = 0.0
-        for j in range(n_b):
-            gains[i, j] = 1.0 if len(keys) + degrees[j] == 0 else 0.0
-        for s in range(kept):
-            paid += smallest[s]
-            either = len(keys) + degrees - (s + 1)
-            _raise(gains[i], s + 1, either, weights[i] * paid, degrees)
-        # Beyond what is sorted the gain is convex in I: its maximum is at the end.
-        if len(keys) > kept:
-            for j in range(n_b):
-                common = min(len(keys), degrees[j])
-                if common > kept:
-                    more = (common - kept) * smallest[kept - 1, j]
-                    gain = common / (len(keys) + degrees[j] - common) - weights[i, j] * (
-                        paid[j] + more
-                    )
-                    gains[i, j] = max(gains[i, j], gain)
-
-
-@compiled
-def _lower(low: NDArray[np.float64], values: NDArray[np.float64]) -> None:
-    """Put the smaller one of each two values into `low`."""
-    for j in range(len(low)):
-        low[j] = values[j] if values[j] < low[j] else low[j]
-
-
-@compiled
-def _upper(high: NDArray[np.float64], values: NDArray[np.float64]) -> None:
-    """Put the greater one of each two values into `high`."""
-    for j in range(len(high)):
-        high[j] = values[j] if values[j] > high[j] else high[j]
-
-
-@compiled
-def _order(low: NDArray[np.float64], high: NDArray[np.float64]) -> None:
-    """Put the smaller one of each two values into `low`, the other into `high`."""
-    for j in range(len(low)):
-        x, y = low[j], high[j]
-        low[j] = x if x < y else y
-        high[j] = y if x < y else x
-
-
-@compiled
-def _raise(
-    gains: NDArray[np.float64],
-    common: int,
-    either: NDArray[np.int64],
-    paid: NDArray[np.float64],
-    degrees: NDArray[np.int64],
-) -> None:
-    """Raise g to what so many common connections bring, where there can be so many."""
-    for j in range(len(gains)):
-        gain = common / either[j] - paid[j] if common <= degrees[j] else 0.0
-        gains[j] = gain if gain > gains[j] else gains[j]
+def _weight(loss: np.float32, rate: np.float32) -> np.float32:
+    """About exp(-loss * rate), but not too small."""
+    part = np.float32(1) - loss * rate * np.float32(0.125)
+    part = part if part > np.float32(0) else np.float32(0)
+    part *= part
+    part *= part
+    part *= part
+    return part if part > np.float32(_LEAST_WEIGHT) else np.float32(_LEAST_WEIGHT)
