@@ -23,8 +23,8 @@ from sweeps.report_sets import (
     telling,
 )
 from topology.embedding import metric_mds
-from topology.heatmap_blocks import TICKS_LIMIT
 from topology.heatmaps import heatmaps
+from topology.plot_blocks import TICKS_LIMIT
 from topology.plot_style import LEGEND_LIMIT, Style
 from topology.plots import embedding, to_png
 

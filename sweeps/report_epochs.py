@@ -7,7 +7,7 @@ import numpy as np
 from sweeps.report_moments import EPOCHS_SHOWN, Course, Moment, evenly
 from sweeps.report_page import Picture, Section, Table, titled
 from sweeps.report_sets import panel_titles
-from topology.heatmap_grid import SMALL_TICKS_LIMIT, Cell, heatmap_grid
+from topology.plot_grid import SMALL_TICKS_LIMIT, Cell, heatmap_grid
 from topology.plot_style import Style
 from topology.plots import to_png
 

@@ -10,7 +10,7 @@ from sweeps.report_epochs import add_course, cell_of, grid, means_of_moments
 from sweeps.report_moments import EPOCHS_SHOWN, Course, Moment, evenly
 from sweeps.report_page import Section, titled
 from sweeps.report_sets import METHODS, panel_titles
-from topology.heatmap_grid import scale_end
+from topology.plot_grid import scale_end
 from topology.plot_style import Style
 
 Snapshots = tuple[tuple[str, int], ...]

@@ -9,7 +9,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from topology.heatmap_blocks import TICKS_LIMIT, name_rows, named_blocks, separate
+from topology.plot_blocks import TICKS_LIMIT, name_rows, named_blocks, separate
 from topology.plot_style import Style, plain
 from topology.plots import new_figure, panel_columns
 

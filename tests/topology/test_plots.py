@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from topology.heatmap_blocks import TICKS_LIMIT, blocks_of
 from topology.heatmaps import block_means, heatmaps
+from topology.plot_blocks import TICKS_LIMIT, blocks_of
 from topology.plot_style import (
     FIXED,
     LEGEND_LIMIT,

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from topology.heatmap_grid import NUMBERS_LIMIT, Cell, heatmap_grid, scale_end
+from topology.plot_grid import NUMBERS_LIMIT, Cell, heatmap_grid, scale_end
 from topology.plot_style import Style, styles
 
 

@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from topology.heatmap_blocks import name_rows, named_blocks, separate
 from topology.heatmaps import COLOURS
+from topology.plot_blocks import name_rows, named_blocks, separate
 from topology.plot_style import Style, plain
 from topology.plots import new_figure
 
