@@ -18,7 +18,7 @@ ALLOWED = {
 METRIC = sorted(
     path.stem
     for path in (ROOT / "topology").glob("*.py")
-    if path.stem not in {"__init__", "pairwise", "spec", "tiles", "overlap_torch"}
+    if path.stem not in {"__init__", "pairwise", "spec", "tiles", "tile_tasks", "overlap_torch"}
     if not path.stem.startswith(("chance_stage", "plot", "heatmaps", "embedding"))
 )
 METRIC_MAY_IMPORT = {"numpy", "scipy", "numba", "llvmlite", "topology"}
