@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from topology.compiled import compiled
+from topology.disjoint_sets import root_of, unite
 from topology.partition import (
     Colouring,
     Graph,
@@ -33,7 +34,6 @@ from topology.partition import (
     refine,
     with_own_colour,
 )
-from topology.refinement import root_of
 from topology.residual import Part, reading_of, residual_parts
 
 Order = NDArray[np.int64]
@@ -235,13 +235,13 @@ class _Search:
     ) -> np.uint64:
         """Make the colouring stable in place; what is returned follows from structure alone."""
         limit = len(colouring.order) if rounds is None else rounds
-        trace, visits = refine(*graph, self.salts, *colouring, changed, before, limit)
+        trace, visits = refine(graph, self.salts, colouring, changed, before, limit)
         self._spend(_VISIT * visits)
         return np.uint64(trace)
 
     def _read(self, graph: Graph, order: Order) -> bytes:
         self._spend(_READ * len(graph.ends))
-        return reading_of(*graph, order, self.labels).tobytes()
+        return reading_of(graph, order, self.labels).tobytes()
 
     def together(self, colouring: Colouring, parts: list[Part], found: list[_Found]) -> _Found:
         """The order of all vertices from the parts' own.
@@ -250,7 +250,7 @@ class _Search:
         read, equal ones being interchangeable too.
         """
         keys = [
-            (part.colours.tobytes(), reading_of(*part.graph, order, self.labels).tobytes())
+            (part.colours.tobytes(), reading_of(part.graph, order, self.labels).tobytes())
             for part, (order, _) in zip(parts, found, strict=True)
         ]
         n = len(colouring.order)
@@ -295,6 +295,4 @@ def _alone(n: int) -> _Found:
 def _join(orbits: NDArray[np.int64], first: NDArray[np.int64], second: NDArray[np.int64]) -> None:
     """Join the orbits of first[i] and second[i], for each i."""
     for i in range(len(first)):
-        a = root_of(orbits, first[i])
-        b = root_of(orbits, second[i])
-        orbits[max(a, b)] = min(a, b)
+        unite(orbits, first[i], second[i])

@@ -95,13 +95,9 @@ def with_own_colour(colouring: Colouring, v: int) -> Colouring:
 
 @compiled
 def refine(
-    indptr: NDArray[np.int64],
-    ends: NDArray[np.int32],
-    labels: NDArray[np.int32],
+    graph: Graph,
     salts: NDArray[np.uint64],
-    order: NDArray[np.int64],
-    rank: NDArray[np.int64],
-    size: NDArray[np.int64],
+    colouring: Colouring,
     moved: NDArray[np.int64],
     before: NDArray[np.int64],
     rounds: int,
@@ -113,9 +109,9 @@ def refine(
     visited; of a cell that splits the largest part keeps its colour (Hopcroft 1971).
 
     Args:
-        indptr, ends, labels: the graph, each connection at both of its vertices.
-        salts: an odd factor for each label.
-        order, rank, size: the colouring.
+        graph: each connection at both of its vertices.
+        salts: an odd factor for each label, as `label_salts` gives them.
+        colouring: changed in place.
         moved: vertices whose colour has changed since cells were the same all over.
         before: the ranks that they had; -1 for none, for a colouring that never was.
         rounds: stop after as many.
@@ -124,6 +120,7 @@ def refine(
         A word that is equal for isomorphic graphs with isomorphic changes, and how many connections
         and vertices were visited.
     """
+    order, rank, size = colouring
     n = len(order)
     behind = np.zeros(n, dtype=np.uint64)
     queue = np.empty(n, dtype=np.int64)
@@ -143,10 +140,11 @@ def refine(
             change = mix(np.uint64(rank[u]))
             if old[i] >= 0:
                 change -= mix(np.uint64(old[i]))
-            visits += indptr[u + 1] - indptr[u] + 1
-            for e in range(indptr[u], indptr[u + 1]):
-                w = ends[e]
-                behind[w] += change * salts[labels[e]]
+            begin, end = graph.indptr[u], graph.indptr[u + 1]
+            visits += end - begin + 1
+            for e in range(begin, end):
+                w = graph.ends[e]
+                behind[w] += change * salts[graph.labels[e]]
                 if not is_touched[rank[w]]:
                     is_touched[rank[w]] = True
                     touched[n_touched] = rank[w]
@@ -158,7 +156,7 @@ def refine(
             is_touched[begin] = False
             end = begin + size[begin]
             visits += end - begin
-            _split_cell(begin, end, behind, order, rank, size)
+            _split_cell(begin, end, behind, colouring)
             first = begin
             while first < end:
                 past = first + size[first]
@@ -178,12 +176,10 @@ def _split_cell(
     begin: int,
     end: int,
     behind: NDArray[np.uint64],
-    order: NDArray[np.int64],
-    rank: NDArray[np.int64],
-    size: NDArray[np.int64],
+    colouring: Colouring,
 ) -> None:
     """Split the cell order[begin:end] by what is behind: the largest part first, then ascending."""
-    cell = order[begin:end]
+    cell = colouring.order[begin:end]
     same = True
     for i in range(1, len(cell)):
         if behind[cell[i]] != behind[cell[0]]:
@@ -207,7 +203,7 @@ def _split_cell(
     first = 0
     for i in range(1, len(cell) + 1):
         if i == len(cell) or behind[cell[i]] != behind[cell[first]]:
-            size[begin + first] = i - first
+            colouring.size[begin + first] = i - first
             for j in range(first, i):
-                rank[cell[j]] = begin + first
+                colouring.rank[cell[j]] = begin + first
             first = i

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from topology.assignment import UNMATCHED
 from topology.compiled import compiled
+from topology.disjoint_sets import root_of, unite
 from topology.wiring import Wiring, degree, similarity
 
 _ROUNDING = 1e-9
@@ -30,7 +31,7 @@ def take_better(
             holder[matching[i]] = i
     for i in range(first, end):
         if matching[i] != other[i] and other[i] != UNMATCHED and holder[other[i]] != UNMATCHED:
-            parent[_root(parent, i)] = _root(parent, holder[other[i]])
+            unite(parent, i, holder[other[i]])
     member = np.full(end, UNMATCHED, dtype=np.int64)  # of the component that a neuron depends on
     change = np.zeros(end)
     for layer in range(len(a.counted)):
@@ -41,13 +42,13 @@ def take_better(
     gain = np.zeros(end)
     for i in range(first, end):
         if member[i] != UNMATCHED:
-            gain[_root(parent, member[i])] += change[i]
+            gain[root_of(parent, member[i])] += change[i]
     total = 0.0
     for i in range(first, end):
         if parent[i] == i and gain[i] > _ROUNDING:
             total += gain[i]
     for i in range(first, end):
-        if gain[_root(parent, i)] > _ROUNDING:
+        if gain[root_of(parent, i)] > _ROUNDING:
             matching[i] = other[i]
     return total
 
@@ -92,7 +93,7 @@ def _depend(
         here_y = _connected(b, layer, y, here, a.in_offset[c])
         if here_x != there_x or here_y != there_y:
             if one != UNMATCHED:
-                parent[_root(parent, p)] = _root(parent, one)
+                unite(parent, p, one)
             one = p
     if one != UNMATCHED:
         member[i] = one
@@ -116,11 +117,3 @@ def _connected(b: Wiring, layer: int, j: int, source: int, offset: int) -> bool:
         else:
             high = middle
     return low < b.in_ptr[j + 1] and b.in_key[low] == key  # type: ignore[no-any-return]
-
-
-@compiled
-def _root(parent: NDArray[np.int64], i: int) -> int:
-    while parent[i] != i:
-        parent[i] = parent[parent[i]]
-        i = parent[i]
-    return i

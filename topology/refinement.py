@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from topology.compiled import compiled
-from topology.prepared import Layer, Topology
+from topology.disjoint_sets import root_of, unite
+from topology.prepared import Connections, Layer, Topology
 
 Colours = NDArray[np.uint64]
 
@@ -54,7 +55,7 @@ def stable_colours(topology: Topology, labelled_outputs: bool) -> tuple[Colours,
         _start(index, labelled, view)
     first = layers[0]
     everywhere = np.ones(ends[-1], dtype=np.bool_)
-    _climb(*first.rows, np.arange(first.shape[1], dtype=np.uint64), 1, everywhere, views[0])
+    _climb(first.rows, np.arange(first.shape[1], dtype=np.uint64), 1, everywhere, views[0])
     component = _components(layers, ends)
     depth = np.repeat(np.arange(len(layers)), [layer.shape[0] for layer in layers])
     order = np.lexsort((depth, component))
@@ -82,11 +83,11 @@ def _round(
     for index in pairs:
         layer = layers[index]
         below = colours[index - 1]
-        _climb(*layer.rows, below, layer.in_group, moving[index], colours[index])
+        _climb(layer.rows, below, layer.in_group, moving[index], colours[index])
     for index in reversed(pairs):
         layer = layers[index]
         above = colours[index]
-        _come_down(*layer.columns, above, layer.in_group, moving[index - 1], colours[index - 1])
+        _come_down(layer.columns, above, layer.in_group, moving[index - 1], colours[index - 1])
 
 
 def _components(layers: tuple[Layer, ...], ends: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -95,7 +96,7 @@ def _components(layers: tuple[Layer, ...], ends: NDArray[np.int64]) -> NDArray[n
     for index in range(1, len(layers)):
         layer = layers[index]
         below = ends[index - 1] - layers[index - 1].shape[0]
-        _join(*layer.rows, layer.in_group, below, ends[index - 1], parent)
+        _join(layer.rows, layer.in_group, below, ends[index - 1], parent)
     _flatten(parent)
     return parent
 
@@ -109,8 +110,7 @@ def _start(index: int, labelled: bool, colours: NDArray[np.uint64]) -> None:
 
 @compiled
 def _climb(
-    indptr: NDArray[np.int32],
-    indices: NDArray[np.int32],
+    rows: Connections,
     below: NDArray[np.uint64],
     in_group: int,
     moving: NDArray[np.bool_],
@@ -125,15 +125,14 @@ def _climb(
     for r in range(len(colours)):
         if moving[r]:
             total = np.uint64(0)
-            for e in range(indptr[r], indptr[r + 1]):
-                total += behind[indices[e]]
+            for k in rows.indices[rows.indptr[r] : rows.indptr[r + 1]]:
+                total += behind[k]
             colours[r] = mix(colours[r] * _OWN + total)
 
 
 @compiled
 def _come_down(
-    indptr: NDArray[np.int32],
-    indices: NDArray[np.int32],
+    columns: Connections,
     above: NDArray[np.uint64],
     in_group: int,
     moving: NDArray[np.bool_],
@@ -149,8 +148,8 @@ def _come_down(
             for offset in range(in_group):
                 k = i * in_group + offset
                 reached = np.uint64(0)
-                for e in range(indptr[k], indptr[k + 1]):
-                    reached += behind[indices[e]]
+                for r in columns.indices[columns.indptr[k] : columns.indptr[k + 1]]:
+                    reached += behind[r]
                 total += mix(reached ^ mix(np.uint64(2 * offset + 1)))
             colours[i] = mix(colours[i] * _OWN + total)
 
@@ -199,32 +198,13 @@ def _finish(
 
 
 @compiled
-def root_of(parent: NDArray[np.int64], v: int) -> int:
-    """The root of v's tree, with the path to it halved."""
-    while parent[v] != v:
-        parent[v] = parent[parent[v]]
-        v = parent[v]
-    return v
-
-
-@compiled
 def _join(
-    indptr: NDArray[np.int32],
-    indices: NDArray[np.int32],
-    in_group: int,
-    below: int,
-    above: int,
-    parent: NDArray[np.int64],
+    rows: Connections, in_group: int, below: int, above: int, parent: NDArray[np.int64]
 ) -> None:
-    for r in range(len(indptr) - 1):
-        mine = root_of(parent, above + r)
-        for e in range(indptr[r], indptr[r + 1]):
-            other = root_of(parent, below + indices[e] // in_group)
-            if other < mine:
-                parent[mine] = other
-                mine = other
-            elif mine < other:
-                parent[other] = mine
+    """Unite each neuron, counted from `above`, with those it is connected to, from `below`."""
+    for r in range(len(rows.indptr) - 1):
+        for k in rows.indices[rows.indptr[r] : rows.indptr[r + 1]]:
+            unite(parent, above + r, below + k // in_group)
 
 
 @compiled

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from topology.compiled import compiled
+from topology.disjoint_sets import root_of, unite
 from topology.partition import Colouring, Graph
-from topology.refinement import root_of
 
 
 class Part(NamedTuple):
@@ -37,7 +37,7 @@ def residual_parts(graph: Graph, colouring: Colouring, labels: int) -> list[Part
 
     Each connection may stand in `graph` at its higher vertex alone or at both.
     """
-    above, below, label = _non_trivial(*graph, *colouring, labels)
+    above, below, label = _non_trivial(graph, colouring, labels)
     if len(above) == 0:
         return []
     part = _connected(above, below, len(colouring.order))
@@ -62,86 +62,127 @@ def _stretch(graph: Graph, begin: int, end: int) -> Graph:
     )
 
 
-@compiled
-def _non_trivial(
-    indptr: NDArray[np.int64],
-    ends: NDArray[np.int32],
-    labels: NDArray[np.int32],
-    order: NDArray[np.int64],
-    rank: NDArray[np.int64],
-    size: NDArray[np.int64],
-    n_labels: int,
-) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
-    """(upper vertex, lower vertex, label) of each connection left.
+class _Relations(NamedTuple):
+    """The relations of one cell with those before it; each has the key cell * n_labels + label.
 
-    Cells are counted by their first place; a connection goes from a higher place to a lower one.
+    Attributes:
+        keys: the relations there are, in the first places.
+        counts: by key, the connections of a relation; 0 for those that are not there.
+        seen: by vertex * n_labels + label, the last vertex that had this connection.
     """
-    n = len(order)
-    above = np.empty(len(ends), dtype=np.int32)
-    below = np.empty(len(ends), dtype=np.int32)
-    label = np.empty(len(ends), dtype=np.int32)
-    left = 0
-    count = np.zeros(n * n_labels, dtype=np.int64)
-    seen = np.full(n * n_labels, -1, dtype=np.int64)
-    keys = np.empty(n * n_labels, dtype=np.int64)
-    begin = 0
-    while begin < n:
-        many = size[begin]
-        end = begin + many
-        n_keys = 0
-        for i in range(begin, end):
-            u = order[i]
-            for e in range(indptr[u], indptr[u + 1]):
-                cell = rank[ends[e]]
-                if cell < begin and (many > 1 or size[cell] > 1):
-                    key = cell * n_labels + labels[e]
-                    if count[key] == 0:
-                        keys[n_keys] = key
-                        n_keys += 1
-                    count[key] += 1
-        kept = 0
-        inverted = 0
-        for j in range(n_keys):
-            key = keys[j]
-            possible = many * size[key // n_labels]
-            if count[key] == possible:
-                count[key] = 0
-            elif 2 * count[key] > possible:
-                count[key] = 0
-                keys[inverted] = key
-                inverted += 1
-            else:
-                kept += 1
-        for i in range(begin, end):
-            u = order[i]
-            if kept == 0 and inverted == 0:
-                break
-            for e in range(indptr[u], indptr[u + 1]):
-                w = ends[e]
-                if rank[w] < begin and (many > 1 or size[rank[w]] > 1):
-                    seen[w * n_labels + labels[e]] = u
-                    if count[rank[w] * n_labels + labels[e]] > 0:
-                        above[left] = u
-                        below[left] = w
-                        label[left] = labels[e]
-                        left += 1
-            for j in range(inverted):
-                cell = keys[j] // n_labels
-                offset = keys[j] % n_labels
-                for k in range(cell, cell + size[cell]):
-                    w = order[k]
-                    if seen[w * n_labels + offset] != u:
-                        above[left] = u
-                        below[left] = w
-                        label[left] = offset
-                        left += 1
-        if kept > 0:
-            for i in range(begin, end):
-                u = order[i]
-                for e in range(indptr[u], indptr[u + 1]):
-                    count[rank[ends[e]] * n_labels + labels[e]] = 0
-        begin = end
-    return above[:left], below[:left], label[:left]
+
+    keys: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    seen: NDArray[np.int64]
+
+
+class _Connections(NamedTuple):
+    """Connections from a vertex of a higher cell to one of a lower cell."""
+
+    above: NDArray[np.int32]
+    below: NDArray[np.int32]
+    label: NDArray[np.int32]
+
+
+@compiled
+def _non_trivial(graph: Graph, colouring: Colouring, n_labels: int) -> _Connections:
+    """The connections left; cells are counted by their first place."""
+    n, most = len(colouring.order), len(graph.ends)  # a complement has no more than there were
+    left = _Connections(
+        np.empty(most, dtype=np.int32),
+        np.empty(most, dtype=np.int32),
+        np.empty(most, dtype=np.int32),
+    )
+    relations = _Relations(
+        np.empty(n * n_labels, dtype=np.int64),
+        np.zeros(n * n_labels, dtype=np.int64),
+        np.full(n * n_labels, -1),
+    )
+    n_left = 0
+    cell = 0
+    while cell < n:
+        n_keys = _count(graph, colouring, n_labels, cell, relations)
+        kept, inverted = _classify(colouring, n_labels, cell, relations, n_keys)
+        if kept or inverted:
+            n_left = _take(graph, colouring, n_labels, cell, relations, inverted, left, n_left)
+        for key in relations.keys[:n_keys]:
+            relations.counts[key] = 0
+        cell += colouring.size[cell]
+    return _Connections(left.above[:n_left], left.below[:n_left], left.label[:n_left])
+
+
+@compiled
+def _count(
+    graph: Graph, colouring: Colouring, n_labels: int, cell: int, relations: _Relations
+) -> int:
+    """Count a cell's connections with each cell before it; returns how many relations there are.
+
+    Two vertices that are alone in their cells are left out: their relation is trivial.
+    """
+    keys, counts = relations.keys, relations.counts
+    many = colouring.size[cell]
+    n_keys = 0
+    for u in colouring.order[cell : cell + many]:
+        for e in range(graph.indptr[u], graph.indptr[u + 1]):
+            other = colouring.rank[graph.ends[e]]
+            if other < cell and (many > 1 or colouring.size[other] > 1):
+                key = other * n_labels + graph.labels[e]
+                if counts[key] == 0:
+                    keys[n_keys] = key
+                    n_keys += 1
+                counts[key] += 1
+    return n_keys
+
+
+@compiled
+def _classify(
+    colouring: Colouring, n_labels: int, cell: int, relations: _Relations, n_keys: int
+) -> tuple[int, int]:
+    """How many relations of a cell are kept as they are, and how many as their complement.
+
+    The latter come to the front of the keys; only those that are kept keep their counts.
+    """
+    keys, counts = relations.keys, relations.counts
+    kept, inverted = 0, 0
+    for k in range(n_keys):
+        key = keys[k]
+        possible = colouring.size[cell] * colouring.size[key // n_labels]
+        if 2 * counts[key] <= possible:
+            kept += 1
+            continue
+        if counts[key] < possible:
+            keys[k], keys[inverted] = keys[inverted], key
+            inverted += 1
+        counts[key] = 0
+    return kept, inverted
+
+
+@compiled
+def _take(
+    graph: Graph,
+    colouring: Colouring,
+    n_labels: int,
+    cell: int,
+    relations: _Relations,
+    inverted: int,
+    left: _Connections,
+    n_left: int,
+) -> int:
+    """Write down what is left of a cell's relations; returns how many connections there are now."""
+    for u in colouring.order[cell : cell + colouring.size[cell]]:
+        for e in range(graph.indptr[u], graph.indptr[u + 1]):
+            w, label = graph.ends[e], graph.labels[e]
+            relations.seen[w * n_labels + label] = u
+            if relations.counts[colouring.rank[w] * n_labels + label] > 0:
+                left.above[n_left], left.below[n_left], left.label[n_left] = u, w, label
+                n_left += 1
+        for key in relations.keys[:inverted]:
+            other, label = key // n_labels, key % n_labels
+            for w in colouring.order[other : other + colouring.size[other]]:
+                if relations.seen[w * n_labels + label] != u:
+                    left.above[n_left], left.below[n_left], left.label[n_left] = u, w, label
+                    n_left += 1
+    return n_left
 
 
 @compiled
@@ -152,9 +193,7 @@ def _connected(above: NDArray[np.int32], below: NDArray[np.int32], n: int) -> ND
     for e in range(len(above)):
         alone[above[e]] = False
         alone[below[e]] = False
-        a = root_of(parent, above[e])
-        b = root_of(parent, below[e])
-        parent[max(a, b)] = min(a, b)
+        unite(parent, above[e], below[e])
     for v in range(n):
         parent[v] = -1 if alone[v] else root_of(parent, v)
     return parent
@@ -185,18 +224,18 @@ def _both_ways(
 
 
 @compiled
-def reading_of(
-    indptr: NDArray[np.int64],
-    ends: NDArray[np.int32],
-    labels: NDArray[np.int32],
-    order: NDArray[np.int64],
-    n_labels: int,
-) -> NDArray[np.int64]:
+def reading_of(graph: Graph, order: NDArray[np.int64], n_labels: int) -> NDArray[np.int64]:
     """The graph written down in this order: equal for two graphs only if they are the same.
 
     For each vertex in turn the number of its connections to vertices before it, and those, each as
     place * n_labels + label, ascending.
+
+    Args:
+        graph: each connection at both of its vertices.
+        order: (n,) the vertices.
+        n_labels: labels are below this.
     """
+    indptr, ends, labels = graph
     n = len(order)
     place = np.empty(n, dtype=np.int64)
     for i in range(n):
