@@ -24,7 +24,7 @@ CHANCE_VERSION = 1
 # In each round every row trades once. What can move has moved after a trade with probability 1/2;
 # heavy rows and columns of the published masks (0.6%) need 20 rounds until no more of a mask is
 # left than of one of 100 rounds. The tests compare with uniform draws from all masks.
-ROUNDS = 30
+_ROUNDS = 30
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def level_of(distances: NDArray[np.float64]) -> ChanceLevel:
     return ChanceLevel(means[0], errors[0], tuple(means[1:]), tuple(errors[1:]), samples)
 
 
-def rewired(topology: Topology, rng: np.random.Generator, rounds: int = ROUNDS) -> Topology:
+def rewired(topology: Topology, rng: np.random.Generator) -> Topology:
     """A random network whose neurons have as many connections in and out as before.
 
     Each layer's mask becomes one drawn uniformly from all masks with its row sums and its column
@@ -110,12 +110,12 @@ def rewired(topology: Topology, rng: np.random.Generator, rounds: int = ROUNDS) 
     the two rows of a pair keep the inputs that both have and share out the others at random, each
     as many as it had. The chain is symmetric and reaches every mask, so that the limit is uniform.
     """
-    return Topology(tuple(_rewired_layer(layer, rng, rounds) for layer in topology.layers))
+    return Topology(tuple(_rewired_layer(layer, rng) for layer in topology.layers))
 
 
-def _rewired_layer(layer: Layer, rng: np.random.Generator, rounds: int) -> Layer:
+def _rewired_layer(layer: Layer, rng: np.random.Generator) -> Layer:
     indices = layer.rows.indices.copy()
-    _trade(layer.rows.indptr, indices, layer.shape[1], rounds, rng)
+    _trade(layer.rows.indptr, indices, layer.shape[1], _ROUNDS, rng)
     data = np.ones(len(indices), dtype=np.bool_)
     mask = csr_array((data, indices, layer.rows.indptr.copy()), shape=layer.shape)
     mask.sort_indices()

@@ -5,9 +5,7 @@ snapshots with about the same degrees (`degree_classes`) share one: for each two
 of the matrix are drawn, rewired (`chance`) and compared.
 """
 
-import hashlib
 import itertools
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +16,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from storage.chance_store import ChanceStore, chance_schema
-from storage.masks import MaskStore
 from topology.chance import CHANCE_VERSION, level_of, rewired_distances
 from topology.comparison import Metric
 from topology.degree_classes import degree_classes, degree_profile
-from topology.prepared import Topology, prepare
-from topology.tiles import Plan, Snapshot
+from topology.tile_tasks import load_topologies
+from topology.tiles import Plan, Snapshot, sha256_of
+
+_SEED = 0
 
 # Snapshots whose degrees one job reads.
 _SNAPSHOTS_AT_ONCE = 64
@@ -61,7 +60,6 @@ def update_chance(
     plan: Plan,
     metric: Metric,
     samples: int | None,
-    seed: int = 0,
     compute: Compute = map,
 ) -> int:
     """Bring the chance levels of finished distances up to date.
@@ -73,31 +71,32 @@ def update_chance(
         out: the run's folder.
         name: of the distances, whose matrix and labels are there.
         plan, metric: what they were computed from.
-        samples: pairs for each two classes, at least 2; None computes no levels.
-        seed: the levels follow from this, the plan and the metric alone.
+        samples: pairs for each two classes, at least 2; None computes no levels. The levels follow
+            from this, the plan and the metric alone.
         compute: where jobs are done.
 
     Returns:
         How many pairs of rewired networks were compared.
 
     Raises:
-        InputError: a layer's name that cannot be a column; CorruptFile: a mask file is damaged.
+        InputError: a layer's name that cannot be a column, masks that are no longer the plan's.
+        CorruptFile: a mask file is damaged.
     """
     store = ChanceStore(out, name)
     store.remove_outdated()
     if samples is None:
         return 0
     chance_schema(plan.layers)
-    digest = _sha256([CHANCE_VERSION, samples, seed])
+    digest = sha256_of([CHANCE_VERSION, samples, _SEED])
     if store.is_current(digest):
         return 0
     names = _classes(out, plan, compute)
-    pairs = dict(_class_pairs(plan, names, samples, seed))
+    pairs = dict(_class_pairs(plan, names, samples))
     jobs = [
         ChanceJob(
             str(out), metric,
             tuple((plan.snapshots[i], plan.snapshots[j]) for i, j in drawn),
-            (seed, *_key(*key)),
+            _seed(*key),
         )
         for key, drawn in pairs.items()
     ]  # fmt: skip
@@ -118,13 +117,13 @@ def update_chance(
 
 def compute_profiles(job: ProfileJob) -> list[NDArray[np.float64]]:
     """The degree profile of each snapshot of a job."""
-    return [degree_profile(topology) for topology in _load(job.out, job.snapshots)]
+    return [degree_profile(topology) for topology in load_topologies(job.out, job.snapshots)]
 
 
 def compute_chance(job: ChanceJob) -> NDArray[np.float64]:
     """(pairs, 1 + L): the distances of each pair's rewirings, the network's first."""
     wanted = list(dict.fromkeys(itertools.chain.from_iterable(job.pairs)))
-    topologies = dict(zip(wanted, _load(job.out, wanted), strict=True))
+    topologies = dict(zip(wanted, load_topologies(job.out, wanted), strict=True))
     return np.array(
         [
             rewired_distances(
@@ -136,13 +135,6 @@ def compute_chance(job: ChanceJob) -> NDArray[np.float64]:
             for k, (a, b) in enumerate(job.pairs)
         ]
     )
-
-
-def _load(out: str, snapshots: Sequence[Snapshot]) -> Iterator[Topology]:
-    keys = [(snapshot.trial_id, snapshot.step) for snapshot in snapshots]
-    for snapshot, masks in zip(snapshots, MaskStore(out).load_many(keys), strict=True):
-        in_group = [layer.in_group for layer in snapshot.layers]
-        yield prepare([masks[name] for name in snapshot.layer_names], in_group)
 
 
 def _classes(out: str | Path, plan: Plan, compute: Compute) -> list[str]:
@@ -166,11 +158,12 @@ def _groups(plan: Plan) -> Iterator[tuple[int, list[int]]]:
         yield group, list(members)
 
 
-_Key = tuple[int, str, str]
+_Key = tuple[int, str, str]  # group, class_i, class_j
+_Pairs = tuple[list[int], list[int]]  # positions of snapshots, to be drawn from
 
 
 def _class_pairs(
-    plan: Plan, names: Sequence[str], samples: int, seed: int
+    plan: Plan, names: Sequence[str], samples: int
 ) -> Iterator[tuple[_Key, list[tuple[int, int]]]]:
     """For each group and two classes that the matrix has pairs of, some of these pairs."""
     against = any(snapshot.reference is not None for snapshot in plan.snapshots)
@@ -178,13 +171,14 @@ def _class_pairs(
         found = (_pairs_against if against else _pairs_of_all)(plan, names, members)
         for (first, second), (left, right) in found.items():
             key = group, first, second
-            rng = np.random.default_rng([seed, *_key(*key)])
+            rng = np.random.default_rng(_seed(*key))
             yield key, _draw(rng, left, right, samples, aligned=against)
 
 
 def _pairs_of_all(
     plan: Plan, names: Sequence[str], members: Sequence[int]
-) -> dict[tuple[str, str], tuple[list[int], list[int]]]:
+) -> dict[tuple[str, str], _Pairs]:
+    """By two classes: all snapshots of the first and of the second; any two are a pair."""
     by_class: dict[str, list[int]] = {}
     for k in members:
         by_class.setdefault(names[k], []).append(k)
@@ -194,8 +188,9 @@ def _pairs_of_all(
 
 def _pairs_against(
     plan: Plan, names: Sequence[str], members: Sequence[int]
-) -> dict[tuple[str, str], tuple[list[int], list[int]]]:
-    pairs: dict[tuple[str, str], tuple[list[int], list[int]]] = {}
+) -> dict[tuple[str, str], _Pairs]:
+    """By two classes: snapshots and their references, a pair where they stand at one place."""
+    pairs: dict[tuple[str, str], _Pairs] = {}
     for k in members:
         reference = plan.snapshots[k].reference
         if reference is not None and reference != k:
@@ -237,10 +232,6 @@ def _row(key: _Key, values: NDArray[np.float64], plan: Plan) -> dict[str, Any]:
     return row
 
 
-def _key(group: int, first: str, second: str) -> tuple[int, int]:
-    """A pair of classes as numbers for a seed."""
-    return group, int(_sha256([first, second])[:8], 16)
-
-
-def _sha256(content: object) -> str:
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+def _seed(group: int, first: str, second: str) -> tuple[int, int, int]:
+    """What the random numbers of a pair of classes follow from."""
+    return _SEED, group, int(sha256_of([first, second])[:8], 16)

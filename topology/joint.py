@@ -20,7 +20,7 @@ Everything is a function of the two networks as they come. In canonical order (`
 pair ordered too, the result therefore follows from structure alone, random numbers included.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,13 +54,10 @@ class JointMatching:
         matchings: one (n_a,) array a layer: the neuron of B for each of A's, -1 for none.
         gaps: the primal-dual gap, per neuron, of each layer's last assignment: no block update of
             that layer gains more.
-        start: the start from which the best matching came, before mixing: one of those given,
-            `sure pairs` or `blank`.
     """
 
     matchings: list[Matching]
     gaps: list[float]
-    start: str
 
 
 def match_jointly(
@@ -74,84 +71,75 @@ def match_jointly(
     Args:
         a, b: comparable networks' layers, in canonical order.
         labelled_outputs: the last layer's neurons carry labels and stay in place.
-        starts: matchings, one (n_a,) array a layer; at least `layerwise`.
+        starts: by name, matchings, one (n_a,) array a layer; `layerwise` is among them.
     """
     counted = [not (x.full and y.full) for x, y in zip(a, b, strict=True)]
     wired_a, wired_b = wire(a, counted), wire(b, counted)
     free = np.arange(len(a) - 1 if labelled_outputs else len(a), dtype=np.int64)
     given = {name: whole_matching(wired_a, wired_b, start) for name, start in starts.items()}
     search = _Search(wired_a, wired_b, free)
-    for name, start in given.items():
-        search.consider(name, start)
+    for start in given.values():
+        search.consider(start)
     layerwise = given["layerwise"]
     if not search.perfect:
-        search.swept("sure pairs", layerwise, Sweeps(_FROM_LAYERWISE, REMAINING, 0.0, 0))
-        blank = _blank(wired_a, free, layerwise)
-        search.swept("blank", blank, Sweeps(_FROM_NONE, REMAINING, 0.0, 0))
+        search.sweep(layerwise, Sweeps(_FROM_LAYERWISE, REMAINING, 0.0, 0))
+        search.sweep(_blank(wired_a, free, layerwise), Sweeps(_FROM_NONE, REMAINING, 0.0, 0))
         for name, start in given.items():
-            if name != "layerwise":  # from there the sure pairs have come
-                search.ascended(name, start)
+            if name != "layerwise":  # from there the first sweeps have come
+                search.ascend(start)
     for number in range(_rounds(wired_a, wired_b)):
         noise = _NOISE[number % len(_NOISE)] if number else 0.0
         if not search.perfect:
-            search.swept("", search.best, Sweeps(_AGAIN, CHORD, noise, number << 16))
-    gaps = search.finish(given)
-    return JointMatching(layer_matchings(wired_a, wired_b, search.best), gaps, search.start)
+            search.sweep(search.best, Sweeps(_AGAIN, CHORD, noise, number << 16))
+    gaps = search.finish(given.values())
+    return JointMatching(layer_matchings(wired_a, wired_b, search.best), gaps)
 
 
 class _Search:
-    """The best matching so far, and where it came from."""
+    """The best matching so far."""
 
     def __init__(self, a: Wiring, b: Wiring, free: Matching) -> None:
         self.a, self.b, self.free = a, b, free
-        sizes = np.maximum(np.diff(a.base), np.diff(b.base))[1:]
-        self.most = float(sizes[a.counted].sum())
         self.best = np.empty(0, dtype=np.int64)
-        self.start = ""
-        self._total = self._highest = -1.0
+        self._widths = np.maximum(np.diff(a.base), np.diff(b.base))[1:]
+        self._total = -1.0
 
     @property
     def perfect(self) -> bool:
         """Nothing is left to gain."""
-        return self._total >= self.most
+        return self._total >= float(self._widths[self.a.counted].sum())
 
-    def swept(self, name: str, start: Matching, sweeps: Sweeps) -> None:
-        """Match anew from a start, update, consider."""
+    def sweep(self, start: Matching, sweeps: Sweeps) -> None:
+        """Match anew from a start, update, take over what is better."""
         matching = start.copy()
         sweep(self.a, self.b, matching, self.free, sweeps)
-        self.ascended(name, matching)
+        self.ascend(matching)
 
-    def ascended(self, name: str, start: Matching) -> None:
-        """Update from a start, consider."""
+    def ascend(self, start: Matching) -> None:
+        """Update from a start, take over what is better."""
         matching = start.copy()
         ascend(self.a, self.b, matching, self.free, np.empty(0))
-        self.consider(name, matching)
+        self.consider(matching)
 
-    def consider(self, name: str, matching: Matching) -> None:
-        """Take over what is better. Without a name it is no start of its own."""
-        total = total_similarity(self.a, self.b, matching)
-        if name and total > self._highest:
-            self.start, self._highest = name, total
+    def consider(self, matching: Matching) -> None:
+        """Take over what is better."""
         if len(self.best) == 0:
             self.best = matching.copy()
         else:
             take_better(self.a, self.b, self.best, matching)
         self._total = total_similarity(self.a, self.b, self.best)
 
-    def finish(self, given: Mapping[str, Matching]) -> list[float]:
+    def finish(self, given: Iterable[Matching]) -> list[float]:
         """Update the best matching; returns each layer's gap, per neuron, of its last update.
 
         Where rounding has put it below a start that was given, it is that start.
         """
         gaps = np.zeros(len(self.a.counted))
         ascend(self.a, self.b, self.best, self.free, gaps)
-        for name, start in given.items():
-            if total_similarity(self.a, self.b, start) > total_similarity(
-                self.a, self.b, self.best
-            ):
-                self.best, self.start = start, name
-        sizes = np.maximum(np.diff(self.a.base), np.diff(self.b.base))[1:]
-        per_neuron: list[float] = np.maximum(0.0, gaps / sizes).tolist()
+        self.best = max(
+            (self.best, *given), key=lambda matching: total_similarity(self.a, self.b, matching)
+        )
+        per_neuron: list[float] = np.maximum(0.0, gaps / self._widths).tolist()
         return per_neuron
 
 
@@ -164,7 +152,7 @@ def _blank(a: Wiring, free: Matching, matching: Matching) -> Matching:
 
 
 def _rounds(a: Wiring, b: Wiring) -> int:
-    """How many more rounds the work allows: by counting, for a clock would change the result."""
+    """How many rounds the work allows: by counting, for a clock would change the result."""
     work = 0.0
     for layer in np.flatnonzero(a.counted).tolist():
         sizes = np.diff(b.base)[layer : layer + 2]
@@ -174,5 +162,6 @@ def _rounds(a: Wiring, b: Wiring) -> int:
 
 
 def _connections(wiring: Wiring, layer: int) -> float:
+    """How many a layer has; a float, for products of two may be large."""
     start, end = wiring.base[layer + 1], wiring.base[layer + 2]
     return float(wiring.in_ptr[end] - wiring.in_ptr[start])

@@ -90,7 +90,7 @@ def nnstd(
     """
     metric = checked_metric(method, labelled_outputs, shared_indices)
     a, b = as_topology(a), as_topology(b)
-    check_comparable(a, b, labelled_outputs)
+    _check_comparable(a, b, labelled_outputs)
     done = compare(a, b, metric)
     network = network_distance(a.layers, b.layers, done.distances)
     return TopologyDistance(
@@ -118,7 +118,7 @@ def distances_of_pairs(
     if metric.method == "reference":
         pairs = [(b, a) for a, b in pairs]
     for a, b in pairs:
-        check_comparable(a, b, metric.labelled_outputs)
+        _check_comparable(a, b, metric.labelled_outputs)
     for (a, b), done in zip(pairs, compare_many(pairs, metric), strict=True):
         network = network_distance(a.layers, b.layers, done.distances)
         yield [network, *done.distances], done.canonical and not metric.shared_indices
@@ -140,7 +140,7 @@ def as_topology(masks: Sequence[Any] | Topology) -> Topology:
     return masks if isinstance(masks, Topology) else prepare(masks)
 
 
-def check_comparable(a: Topology, b: Topology, labelled_outputs: bool) -> None:
+def _check_comparable(a: Topology, b: Topology, labelled_outputs: bool) -> None:
     """Raise ValueError, saying why, for networks that cannot be compared."""
     if len(a.layers) != len(b.layers):
         raise ValueError(

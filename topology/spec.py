@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from storage.errors import InputError
 from storage.selection import parse_steps, parse_where, select_snapshots
 from topology.comparison import Method, Metric
+from topology.nnstd import checked_metric
 from topology.tiles import Layer, Snapshot
 
 _T = TypeVar("_T")
@@ -46,8 +47,7 @@ class DistanceSpec(BaseModel):
 
     @model_validator(mode="after")
     def _check_options(self) -> "DistanceSpec":
-        if self.shared_indices and self.method != "joint":
-            raise ValueError(f"shared_indices is an option of method joint, not of {self.method}")
+        checked_metric(self.method, shared_indices=self.shared_indices)
         return self
 
     @field_validator("steps")

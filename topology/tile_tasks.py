@@ -1,7 +1,7 @@
 """What is done for a tile of pairs: load its blocks, compare, write. Ray's tasks are these."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +17,19 @@ from topology.tiles import Snapshot, Tile
 
 
 def load_block(out: str, snapshots: Sequence[Snapshot], metric: Metric) -> list[Topology]:
-    """Read the masks of some snapshots and prepare them for any number of comparisons.
+    """Some snapshots' masks with all that the metric needs of them for any number of comparisons.
+
+    Raises:
+        InputError, CorruptFile: as `load_topologies`.
+    """
+    block = list(load_topologies(out, snapshots))
+    for snapshot, topology in zip(snapshots, block, strict=True):
+        replace(metric, labelled_outputs=snapshot.labelled_outputs).prepare(topology)
+    return block
+
+
+def load_topologies(out: str, snapshots: Sequence[Snapshot]) -> Iterator[Topology]:
+    """The networks of some snapshots, in their order.
 
     Raises:
         CorruptFile: a mask file is damaged.
@@ -27,7 +39,6 @@ def load_block(out: str, snapshots: Sequence[Snapshot], metric: Metric) -> list[
     loaded = MaskStore(out).load_many(
         [(snapshot.trial_id, snapshot.step) for snapshot in snapshots]
     )
-    block = []
     for snapshot, masks in zip(snapshots, loaded, strict=True):
         where = f"trial {snapshot.trial_id} step {snapshot.step}"
         if any(_crc32(masks[layer.name]) != layer.crc32 for layer in snapshot.layers):
@@ -39,9 +50,7 @@ def load_block(out: str, snapshots: Sequence[Snapshot], metric: Metric) -> list[
             topology = prepare([masks[name] for name in snapshot.layer_names], in_group)
         except ValueError as error:
             raise InputError(f"{where}: {error}") from None
-        replace(metric, labelled_outputs=snapshot.labelled_outputs).prepare(topology)
-        block.append(topology)
-    return block
+        yield topology
 
 
 def _crc32(mask: csr_array) -> int:

@@ -81,7 +81,7 @@ class Snapshot:
     def fingerprint(self) -> str:
         """What its masks are, and whose."""
         layers = [(x.n_out, x.n_in, x.role, x.in_group, x.crc32) for x in self.layers]
-        return _sha256([self.trial_id, self.step, layers])
+        return sha256_of([self.trial_id, self.step, layers])
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def plan_tiles(snapshots: Sequence[Snapshot], metric: Metric) -> Plan:
     tiles = [
         replace(
             tile,
-            digest=_sha256(
+            digest=sha256_of(
                 {
                     "method": metric.method,
                     "metric_version": METRIC_VERSIONS[metric.method],
@@ -200,7 +200,7 @@ def plan_tiles(snapshots: Sequence[Snapshot], metric: Metric) -> Plan:
         )
         for tile in tiles
     ]
-    digest = _sha256([(tile.name, tile.digest) for tile in tiles])
+    digest = sha256_of([(tile.name, tile.digest) for tile in tiles])
     return Plan(snapshots, tiles, digest, group_layers, kept)
 
 
@@ -244,5 +244,6 @@ def _tiles_against(
         yield Tile(f"{group}-{number:05d}", first, second, partners)
 
 
-def _sha256(content: object) -> str:
+def sha256_of(content: object) -> str:
+    """The SHA-256, in hexadecimal, of something that can be written as JSON."""
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()

@@ -191,7 +191,6 @@ def test_joint_is_never_worse_than_any_start_and_within_the_brute_force_optimum(
     for start in starts.values():
         assert total >= total_similarity(x, y, whole_matching(x, y, start))
     assert max(found.gaps) <= 1e-12
-    assert found.start in {*starts, "sure pairs", "blank"}
     if labelled:
         np.testing.assert_array_equal(found.matchings[-1], np.arange(len(a[-1])))
 
