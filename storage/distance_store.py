@@ -12,7 +12,6 @@ a double a layer, null where the pair's networks do not have that layer. Every f
 digest of what it was computed from.
 """
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,20 +23,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from storage.digested import digest_of, read_digested, write_digested
+from storage.distance_schema import FIXED_COLUMNS, distance_schema, labels_table
 from storage.errors import CorruptFile, InputError
 from storage.filesystem import local_folder, read_json, remove_temporaries, write_json
 from storage.parquet import open_parquet
 
-_FIXED = ("i", "j", "network", "canonical")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_LABEL_TYPES = {
-    "trial_id": pa.string(),
-    "step": pa.int64(),
-    "epoch": pa.int32(),
-    "group": pa.int32(),
-    "reference": pa.int32(),
-}
 _ROW_GROUP = 100_000
+_OTHER_PLAN = "not completed, or being written: compute these distances again"
 
 CHANCE, CHANCE_CLASSES = "chance.parquet", "chance_classes.parquet"
 
@@ -141,12 +134,7 @@ class DistanceStore:
         Columns: trial_id, step, epoch, group, where snapshots are compared with a reference its
         position as `reference` (missing for those that only serve as one), and any others.
         """
-        arrays = {"index": pa.array(np.arange(len(labels), dtype=np.int32))}
-        for name in map(str, labels.columns):
-            arrays[name] = _arrow(labels[name])
-            if name in _LABEL_TYPES:
-                arrays[name] = arrays[name].cast(_LABEL_TYPES[name])
-        table = pa.table(arrays)
+        table = labels_table(labels)
         write_digested(self.labels, table.schema, [table], plan)
 
     def read_labels(self) -> pd.DataFrame:
@@ -246,7 +234,7 @@ class DistanceStore:
             with open_parquet(self.matrix) as file:
                 if digest_of(file) != plan:
                     raise CorruptFile(self.matrix, _OTHER_PLAN)
-                known = ["network", *file.schema_arrow.names[len(_FIXED) :]]
+                known = ["network", *file.schema_arrow.names[len(FIXED_COLUMNS) :]]
                 if column not in known:
                     raise InputError(
                         f"distances {self.name!r} have no {column!r}: {', '.join(known)}"
@@ -266,28 +254,6 @@ class DistanceStore:
         return f"no distances named {self.name!r} in {folder}: {there}"
 
 
-def distance_schema(layers: Sequence[str]) -> pa.Schema:
-    """The columns of a tile or a matrix.
-
-    Raises:
-        InputError: a layer's name is another column's.
-    """
-    for name in layers:
-        if name in _FIXED or list(layers).count(name) > 1:
-            raise InputError(f"a layer cannot be named {name!r}: distances have such a column")
-    fields = [
-        pa.field("i", pa.int32(), nullable=False),
-        pa.field("j", pa.int32(), nullable=False),
-        pa.field("network", pa.float64(), nullable=False),
-        pa.field("canonical", pa.bool_(), nullable=False),
-        *(pa.field(name, pa.float64()) for name in layers),
-    ]
-    return pa.schema(fields)
-
-
-_OTHER_PLAN = "not completed, or being written: compute these distances again"
-
-
 def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """The same rows in larger pieces: a row group for each small tile would read slowly."""
     held: list[pa.Table] = []
@@ -300,13 +266,3 @@ def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
             held, rows = [], 0
     if held:
         yield pa.concat_tables(held)
-
-
-def _arrow(values: pd.Series) -> pa.Array:
-    """A column as Arrow sees it; one of several types as JSON text."""
-    try:
-        return pa.Array.from_pandas(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        missing = values.isna()
-        texts = [None if gone else json.dumps(v) for v, gone in zip(values, missing, strict=True)]
-        return pa.array(texts, pa.string())

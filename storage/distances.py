@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from storage.distance_store import DistanceStore, check_distance_name, distance_schema
+from storage.distance_schema import distance_schema
+from storage.distance_store import DistanceStore, check_distance_name
 from storage.errors import CorruptFile, InputError
 from storage.filesystem import local_folder
 

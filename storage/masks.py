@@ -3,16 +3,12 @@
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
-from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from storage.compaction import Compaction, compact_table
@@ -20,8 +16,9 @@ from storage.encoding import decode_csr, decode_mask, encode_mask
 from storage.errors import CorruptFile, InputError
 from storage.layout import StagedFile
 from storage.lock import RunLock
+from storage.mask_rows import INDEX_COLUMNS, LayerMask, check_rows, mask_rows, place_of, rows_of
 from storage.records import config_table
-from storage.schema import MASK_PAYLOAD, MASK_SCHEMA, check_key
+from storage.schema import MASK_PAYLOAD, MASK_SCHEMA
 from storage.staged import StagedTable, TableKind
 from storage.trial_ids import check_trial_id
 from storage.verification import verify_table
@@ -32,30 +29,11 @@ __all__ = ["LayerMask", "MaskStore", "Masks", "decode_mask", "encode_mask"]
 Masks = dict[str, csr_array]  # layer -> (n_out, n_in) bool
 Key = tuple[str, int]  # trial_id, step
 
-_INDEX_COLUMNS = [name for name in MASK_SCHEMA.names if name not in MASK_PAYLOAD]
 _MASK_COLUMNS = [
     *("trial_id", "step", "layer", "layer_index", "n_out", "n_in", "nnz", "encoding", "crc32"),
     *MASK_PAYLOAD,
 ]
 _TRIALS_AT_ONCE = 16  # how many trials' masks are in memory encoded while they are decoded
-
-
-@dataclass(frozen=True)
-class LayerMask:
-    """The mask of one layer.
-
-    Attributes:
-        name: the layer's name.
-        mask: (n_out, n_in) bool; row i is the incoming connections of neuron i.
-        role: `output` for the layer of the classes.
-        in_group: inputs per neuron of the previous layer (kh*kw of a convolution, h*w of a Linear
-            after flatten, else 1); divides n_in.
-    """
-
-    name: str
-    mask: NDArray[np.bool_]
-    role: Literal["hidden", "output"]
-    in_group: int = 1
 
 
 class MaskStore:
@@ -97,7 +75,7 @@ class MaskStore:
             InputError: an argument is not allowed, or other masks are committed under this key.
             CorruptFile: what is committed under this key cannot be read.
         """
-        rows = _rows(check_trial_id(trial_id), study, step, epoch, attempt, layers)
+        rows = mask_rows(check_trial_id(trial_id), study, step, epoch, attempt, layers)
         path = self._table.staged_path(trial_id, step, attempt)
         file = StagedFile(path, trial_id, step, attempt)
         if path.exists() and self._is_committed(file, rows):
@@ -128,7 +106,7 @@ class MaskStore:
         Raises:
             CorruptFile: a file is not what was written.
         """
-        index: pd.DataFrame = self._table.read(_INDEX_COLUMNS).to_pandas()
+        index: pd.DataFrame = self._table.read(INDEX_COLUMNS).to_pandas()
         index = index.sort_values(["trial_id", "step", "layer_index"], ignore_index=True)
         if not with_config:
             return index
@@ -195,12 +173,12 @@ class MaskStore:
     def _load_steps(self, steps: Mapping[str, set[int]]) -> dict[Key, Masks]:
         found: dict[Key, dict[int, tuple[str, csr_array]]] = defaultdict(dict)
         for path, table in self._table.read_files(_MASK_COLUMNS, steps=steps):
-            for row in _rows_of(table):
+            for row in rows_of(table):
                 key = (row["trial_id"], row["step"])
                 try:
                     found[key][row["layer_index"]] = (row["layer"], decode_csr(row))
                 except InputError as error:
-                    raise CorruptFile(path, f"{_place(row)}: {error}") from None
+                    raise CorruptFile(path, f"{place_of(row)}: {error}") from None
         return {
             key: dict(layer for _, layer in sorted(layers.items(), key=itemgetter(0)))
             for key, layers in found.items()
@@ -238,77 +216,11 @@ def _batches(keys: Iterable[Key]) -> Iterator[dict[str, set[int]]]:
         yield {trial_id: steps[trial_id] for trial_id in trials[start : start + _TRIALS_AT_ONCE]}
 
 
-def _place(row: Mapping[str, Any]) -> str:
-    return f"trial {row['trial_id']} step {row['step']} layer {row['layer']}"
-
-
-def _rows_of(table: pa.Table) -> Iterator[dict[str, Any]]:
-    """Rows as mappings, without making a Python number of every gap."""
-    columns = {name: table.column(name).to_pylist() for name in table.column_names if name != "gap"}
-    gaps = table.column("gap").combine_chunks()
-    for number in range(table.num_rows):
-        gap = gaps[number].values
-        row = {name: values[number] for name, values in columns.items()}
-        yield {**row, "gap": None if gap is None else gap.to_numpy()}
-
-
-def _rows(
-    trial_id: str, study: str, step: int, epoch: int, attempt: int, layers: Sequence[LayerMask]
-) -> list[dict[str, Any]]:
-    check_key(step, attempt)
-    names = [layer.name for layer in layers]
-    if not names or len(set(names)) < len(names) or not all(names):
-        raise InputError(f"layers {names}: give at least one, each with a name of its own")
-    written_at = datetime.now(UTC)
-    rows = []
-    for number, layer in enumerate(layers):
-        columns = encode_mask(layer.mask)
-        if layer.role not in ("hidden", "output"):
-            raise InputError(f"layer {layer.name}: role {layer.role!r} is not hidden or output")
-        if layer.in_group < 1 or columns["n_in"] % layer.in_group:
-            raise InputError(
-                f"layer {layer.name}: in_group {layer.in_group} does not divide {columns['n_in']}"
-            )
-        rows.append(
-            {
-                "study": study,
-                "trial_id": trial_id,
-                "step": int(step),
-                "epoch": int(epoch),
-                "layer": layer.name,
-                "layer_index": number,
-                "role": layer.role,
-                "attempt": int(attempt),
-                "in_group": int(layer.in_group),
-                "written_at": written_at,
-                **columns,
-            }
-        )
-    return rows
-
-
-def _check_rows(table: pa.Table) -> None:
-    """Every mask is the one that was written, and every snapshot has all its layers."""
-    for name in _INDEX_COLUMNS:
-        if table.column(name).null_count:
-            raise InputError(f"a row has no {name}")
-    layers: dict[tuple[str, int, int], list[int]] = defaultdict(list)
-    for row in _rows_of(table):
-        try:
-            decode_mask(row)
-        except InputError as error:
-            raise InputError(f"{_place(row)}: {error}") from None
-        layers[row["trial_id"], row["step"], row["attempt"]].append(row["layer_index"])
-    for (trial_id, step, _), numbers in layers.items():
-        if sorted(numbers) != list(range(len(numbers))):
-            raise InputError(f"trial {trial_id} step {step}: layers are missing or doubled")
-
-
 _MASKS = TableKind(
     name="masks",
     schema=MASK_SCHEMA,
     more_doubles=False,
     plain_columns=tuple(MASK_PAYLOAD),
     one_step_per_file=True,
-    check_rows=_check_rows,
+    check_rows=check_rows,
 )

@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.distance_store import DistanceStore, distance_schema
+from storage.distance_schema import distance_schema
+from storage.distance_store import DistanceStore
 from storage.errors import InputError
 from storage.filesystem import local_folder
 from storage.masks import MaskStore

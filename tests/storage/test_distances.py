@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from storage import distances
-from storage.distance_store import DistanceStore, distance_schema
+from storage.distance_schema import distance_schema
+from storage.distance_store import DistanceStore
 from storage.distances import list_distances, load_distances, verify_distances
 from storage.errors import CorruptFile, InputError
 
