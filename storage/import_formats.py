@@ -163,13 +163,12 @@ def _numpy(values: Any) -> NDArray[Any]:
 
 
 def _read_arrays(path: Path) -> dict[str, Any]:
-    expected = "arrays by name (.npz), one a layer"
-    if path.suffix.lower() == ".npy":
-        raise InputError(f"{path}: holds one layer: say with --pattern where its name stands")
-    with _readable(path, expected), np.load(path, allow_pickle=False) as stored:
-        if "format" in stored.files:
-            raise InputError(f"{path}: holds one layer: say with --pattern where its name stands")
-        return {name: stored[name] for name in stored.files}
+    with _readable(path, "arrays by name (.npz), one a layer"):
+        if path.suffix.lower() == ".npz":
+            with np.load(path, allow_pickle=False) as stored:
+                if "format" not in stored.files:  # which a scipy sparse matrix has
+                    return {name: stored[name] for name in stored.files}
+    raise InputError(f"{path}: holds one layer: say with --pattern where its name stands")
 
 
 def _read_torch(path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from storage.import_formats import ARRAYS, EXTENSIONS, format_of, natural
 from storage.import_pattern import Pattern
 from storage.schema import check_key
 
-EXPECTED = (
+_EXPECTED = (
     f"NAME/epoch_N/weight_lK.npz, or files that end in {', '.join(EXTENSIONS[2:])}; "
     "--pattern says how others are named"
 )
@@ -111,7 +111,7 @@ def _of_source(source: Path, pattern: Pattern | None, steps_per_epoch: int) -> l
         raise InputError(f"{source}: is not there: expected a file or folder of networks")
     files = _files(path) if path.is_dir() else [path]
     if pattern is not None:
-        found = pattern_snapshots(files, pattern, steps_per_epoch)
+        found = _pattern_snapshots(files, pattern, steps_per_epoch)
         if not found:
             raise InputError(f"{source}: expected a file named like {pattern.text}, found none")
         return found
@@ -125,7 +125,7 @@ def _of_source(source: Path, pattern: Pattern | None, steps_per_epoch: int) -> l
         if file.suffix.lower() in EXTENSIONS and file.suffix.lower() not in ARRAYS
     ]
     if not found:
-        raise InputError(f"{source}: holds no network: expected {EXPECTED}")
+        raise InputError(f"{source}: holds no network: expected {_EXPECTED}")
     return found
 
 
@@ -208,7 +208,7 @@ def _network_file(path: Path, steps_per_epoch: int) -> FoundSnapshot:
     )
 
 
-def pattern_snapshots(
+def _pattern_snapshots(
     files: Sequence[Path], pattern: Pattern, steps_per_epoch: int
 ) -> list[FoundSnapshot]:
     """The snapshots of the files that a pattern names."""

@@ -155,10 +155,11 @@ def status(out: str) -> None:
 
 @cli.command()
 @_folder
-@click.option("--name", metavar="NAME", help="Whose folder under OUT/distances. Default: all of "
-              "the study's, or `custom` where an option but --chance is given.")  # fmt: skip
+@click.option("--name", metavar="NAME", help="Which distances, by name. Default: all that "
+              "the study names; `custom` where options but --chance are given.")  # fmt: skip
 @click.option("--method", type=click.Choice(["layerwise", "reference", "joint"]),
-              help="How to match neurons.")  # fmt: skip
+              help="How to match neurons: each layer given the one before, as the paper's "
+              "published code does, or all layers together.")  # fmt: skip
 @click.option("--shared-indices", is_flag=True, default=None,
               help="For joint: the networks grew from one initialisation.")  # fmt: skip
 @click.option("--steps", metavar="STEPS", help="first, last, all, or a list: 0ep,10ep,500it.")
@@ -168,8 +169,9 @@ def status(out: str) -> None:
               "\"method_name == 'set' and method_density < 0.1\".")  # fmt: skip
 @click.option("--include-dense", is_flag=True, default=None,
               help="Also networks that are dense everywhere.")  # fmt: skip
-@click.option("--chance", type=click.IntRange(2, 1000), metavar="N", help="Also what "
-              "is expected by chance, from N pairs of randomly rewired networks.")  # fmt: skip
+@click.option("--chance", type=click.IntRange(2, 1000), metavar="N", help="Also the "
+              "distance expected by chance: of N pairs of random networks for each two classes of "
+              "networks with about the same degrees.")  # fmt: skip
 @_address
 def distances(out: str, name: str | None, address: str | None, **options: Any) -> None:
     """Compute distance matrices over the snapshots in OUT; tiles that are there already stay."""

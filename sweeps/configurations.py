@@ -132,19 +132,22 @@ def stratified_sample(strata: Sequence[Any], size: int) -> list[int]:
         members.setdefault(stratum, []).append(position)
     groups = list(members.values())
     if len(groups) >= size:
-        return sorted(groups[k][0] for k in _evenly(len(groups), size))
+        return sorted(groups[k][0] for k in evenly(len(groups), size))
     # One each, and the rest by size; what rounding down leaves over stays unused.
     spare, rest = size - len(groups), len(strata) - len(groups)
     taken = [1 + (len(group) - 1) * spare // rest for group in groups]
     return sorted(
         group[k]
         for group, count in zip(groups, taken, strict=True)
-        for k in _evenly(len(group), count)
+        for k in evenly(len(group), count)
     )
 
 
-def _evenly(n: int, count: int) -> list[int]:
-    return [0] if count == 1 else [k * (n - 1) // (count - 1) for k in range(count)]
+def evenly(n: int, most: int) -> list[int]:
+    """At most `most` of the positions 0 to n - 1, evenly spaced, first and last among them."""
+    if n <= most:
+        return list(range(n))
+    return [0] if most == 1 else [k * (n - 1) // (most - 1) for k in range(most)]
 
 
 def _telling_columns(

@@ -16,8 +16,8 @@ MOST_TRIALS = 20  # lines that are printed of networks
 @click.option("--pattern", metavar="TEXT", help="How files are named, such as "
               "\"{trial}/step_{step}/{layer}.npz\"; {epoch} for {step}; without {layer} a file is "
               "a whole network.")  # fmt: skip
-@click.option("--layers", metavar="LAYERS", help="Which, in which order: names with commas "
-              "between, or positions such as 0:3. Default: all.")  # fmt: skip
+@click.option("--layers", metavar="LAYERS", help="Which layers, in order: names with commas "
+              "between, or a range of positions, 0:3 the first three. Default: all.")  # fmt: skip
 @click.option("--labelled-outputs/--no-labelled-outputs", default=None, help="Whether the last "
               "layer's neurons are the classes, which keep their places. Default: yes, unless "
               "--layers leaves the last layer out.")  # fmt: skip
@@ -30,10 +30,12 @@ MOST_TRIALS = 20  # lines that are printed of networks
 def import_command(sources: tuple[str, ...], out: str, **options: Any) -> None:
     """Import sparse networks that were trained elsewhere: masks or weights, in files or folders.
 
-    A SOURCE is a PyTorch state dict (.pt, .pth), safetensors, a .npz of one array a layer, a folder
-    of these, or the folders NAME/epoch_N/weight_lK.npz of SET's authors. Nothing is unpickled.
+    A SOURCE is a file: a PyTorch state dict (.pt, .pth), safetensors, or a .npz of one array a
+    layer; or a folder, in which state dicts, safetensors and the files NAME/epoch_N/weight_lK.npz
+    of SET's authors are found. --pattern finds all others. Nothing is unpickled.
+
     Connections are what a mask beside the weights says (weight_mask, mask), else the weights that
-    are not 0. What is in OUT already stays as it is.
+    are not 0. What is in the run's folder already stays as it is.
     """
     from storage.filesystem import local_folder
     from storage.importers import ImportOptions, import_networks

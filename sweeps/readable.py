@@ -12,6 +12,11 @@ def readable_bytes(count: float) -> str:
     return f"{count:.1f} TB"
 
 
+def decimals(value: float, digits: int) -> str:
+    """`0.731`; a dash for what is not finite."""
+    return f"{value:.{digits}f}" if math.isfinite(value) else "–"
+
+
 def readable_seconds(seconds: float) -> str:
     """`4.2 s`, `12 min`, `3.5 h`; `unknown` for nan."""
     if math.isnan(seconds):

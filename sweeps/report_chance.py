@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from storage.chance_store import ChanceStore, level_table
 from storage.errors import CorruptFile
+from sweeps.readable import decimals
 from sweeps.report_data import EvolutionGroup, RunData, SquareGroup
 from sweeps.report_means import diagonal_note
 from sweeps.report_page import Section, Table, titled
@@ -92,7 +93,7 @@ def ratios_table(
         titled("Distance of whole networks as a share of that expected by chance", group),
         ["", *means.columns],
         ["text", *["number"] * len(means.columns)],
-        [[str(label), *("–" if v != v else f"{v:.2f}" for v in row)]
+        [[str(label), *(decimals(value, 2) for value in row)]
          for label, row in zip(means.index, means.to_numpy(), strict=True)],
         f"1.00: as far apart as random networks of the same degrees. {diagonal_note(square)}",
     )  # fmt: skip

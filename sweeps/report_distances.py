@@ -84,7 +84,7 @@ def _add_square(
     )  # fmt: skip
     section.pictures.append(
         Picture(
-            picture_file(stored, "heatmap", group), to_png(figure),
+            picture_file(stored.name, "heatmap", group), to_png(figure),
             titled("Distance of every topology to every other", group),
             _heatmap_caption(square, ticks_are if ticks and len(rows) <= TICKS_LIMIT else "",
                              marked=bool(levels)),
@@ -102,7 +102,7 @@ def _add_square(
         figure = embedding(points, labels, looks, rows["trial_id"].tolist(), rows["step"].tolist())
         section.pictures.append(
             Picture(
-                picture_file(stored, "embedding", group), to_png(figure),
+                picture_file(stored.name, "embedding", group), to_png(figure),
                 titled("All topologies in one plane", group),
                 _embedding_caption(square, stress),
             )

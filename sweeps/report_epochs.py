@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from sweeps.report_moments import EPOCHS_SHOWN, Course, Moment, evenly
+from sweeps.configurations import evenly
+from sweeps.readable import decimals
+from sweeps.report_moments import EPOCHS_SHOWN, Course, Moment
 from sweeps.report_page import Picture, Section, Table, titled
-from sweeps.report_sets import panel_titles
+from sweeps.report_sets import panel_titles, picture_file
 from topology.plot_grid import SMALL_TICKS_LIMIT, Cell, heatmap_grid
 from topology.plot_style import Style
 from topology.plots import to_png
@@ -24,8 +26,7 @@ def add_course(section: Section, course: Course, looks: Mapping[str, Style]) -> 
     words = "A column is an epoch, a row the whole network or a layer."
     if len(moments) < len(course.moments):
         words += f" Shown are {len(moments)} of {len(course.moments)} epochs."
-    number = f"-{course.group.partition(':')[0].replace(' ', '-')}" if course.group else ""
-    file = f"distances-{course.name}{number}-epochs.png"
+    file = picture_file(course.name, "epochs", course.group)
     title = titled("Distances between the networks at each epoch", course.group)
     section.pictures.append(grid(course, cells, looks, file, title, words))
     title = titled("Mean distance between the networks at each epoch", course.group)
@@ -92,8 +93,8 @@ def means_of_moments(
         [
             *(name.removeprefix("epoch ") for name in names),
             f"{moment.pairs:,}",
-            *(_text(moment.mean(column), 3) for column in columns),
-            *([_text(share, 2)] if known else []),
+            *(decimals(moment.mean(column), 3) for column in columns),
+            *([decimals(share, 2)] if known else []),
         ]
         for (names, moment), share in zip(rows, shares, strict=True)
     ]
@@ -106,7 +107,3 @@ def means_of_moments(
         if known
         else "",
     )
-
-
-def _text(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}" if np.isfinite(value) else "–"

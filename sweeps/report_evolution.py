@@ -49,7 +49,7 @@ def add_evolution(
     trials = values.groupby("label")["trial_id"].nunique()
     section.pictures.append(
         Picture(
-            picture_file(stored, "evolution", group), to_png(figure),
+            picture_file(stored.name, "evolution", group), to_png(figure),
             titled(f"Distance of each snapshot to its trial's {to}", group),
             _evolution_caption(trials, still=bool(still.any()), marked=bool(expected)),
         )

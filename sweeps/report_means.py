@@ -1,11 +1,13 @@
 """Mean distances within and between configurations, as tables."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sweeps.readable import decimals
 from sweeps.report_data import SquareGroup, imported
 from sweeps.report_page import Table, titled
 from topology.heatmaps import block_means
@@ -66,7 +68,7 @@ def means_table(square: SquareGroup, group: str) -> Table:
         ),
         ["", *means.columns],
         ["text", *["number"] * len(means.columns)],
-        [[str(label), *("–" if v != v else f"{v:.3f}" for v in row)]
+        [[str(label), *(decimals(value, 3) for value in row)]
          for label, row in zip(means.index, means.to_numpy(), strict=True)],
         diagonal_note(square),
     )  # fmt: skip
@@ -84,4 +86,4 @@ def diagonal_note(square: SquareGroup) -> str:
 
 def _mean(values: NDArray[np.float64]) -> str:
     there = values[np.isfinite(values)]
-    return f"{there.mean():.3f}" if len(there) else "–"
+    return decimals(there.mean() if len(there) else math.nan, 3)

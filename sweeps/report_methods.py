@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sweeps.configurations import evenly
 from sweeps.report_epochs import add_course, cell_of, grid, means_of_moments
-from sweeps.report_moments import EPOCHS_SHOWN, Course, Moment, evenly
+from sweeps.report_moments import EPOCHS_SHOWN, Course, Moment
 from sweeps.report_page import Section, titled
 from sweeps.report_sets import METHODS, panel_titles
 from topology.plot_grid import scale_end
@@ -44,6 +45,7 @@ class Comparison:
 
     @property
     def all_moments(self) -> list[Moment]:
+        """Of all methods."""
         return [moment for course in self.moments.values() for moment in course.values()]
 
 

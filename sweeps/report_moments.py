@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sweeps.configurations import stratified_sample
+from sweeps.configurations import evenly, stratified_sample
 from sweeps.report_data import SquareGroup
 
 # Rows and columns of small heatmaps; networks in one of them.
@@ -116,11 +116,6 @@ def course_of(
     return Course(name, method, group, networks, len(trials), columns, moments)
 
 
-def evenly(n: int, most: int) -> list[int]:
-    """At most `most` of the positions 0 to n - 1, first and last among them."""
-    return stratified_sample([0] * n, most)
-
-
 def _columns(square: SquareGroup) -> tuple[str, ...]:
     layers = [c for c, matrix in square.matrices.items() if c != "network" and matrix.any()]
     return ("network", *(layers[k] for k in evenly(len(layers), COLUMNS_SHOWN - 1)))
@@ -140,9 +135,8 @@ def _at_each_time(rows: pd.DataFrame) -> Iterator[tuple[str, NDArray[np.int64]]]
         yield f"{by} {value:.4g}" if by == "epoch" else f"step {value}", positions[values == value]
 
 
-def _placed(
-    matrix: Square, at: NDArray[np.int64], to: NDArray[np.int64], n: int
-) -> Square:  # (n, n), and not-a-number elsewhere
+def _placed(matrix: Square, at: NDArray[np.int64], to: NDArray[np.int64], n: int) -> Square:
+    """(n, n) with the rows and columns `at` of a matrix in the places `to`, NaN elsewhere."""
     square = np.full((n, n), np.nan)
     square[np.ix_(to, to)] = matrix[np.ix_(at, at)]
     return square

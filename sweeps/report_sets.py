@@ -75,10 +75,10 @@ def group_name(data: RunData, stored: StoredDistances, group: SquareGroup | Evol
     return f"group {group.number}: {data.shape(group.rows['trial_id'].iloc[0])}"
 
 
-def picture_file(stored: StoredDistances, what: str, group: str) -> str:
-    """The name of a picture of a set."""
+def picture_file(name: str, what: str, group: str) -> str:
+    """The file of a picture of the set of this name, and of one of its groups."""
     number = group.partition(":")[0].replace(" ", "-")
-    parts = ["distances", stored.name, *([number] if group else []), what]
+    parts = ["distances", name, *([number] if group else []), what]
     return "-".join(parts) + ".png"
 
 

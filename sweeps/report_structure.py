@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from storage.errors import InputError
-from sweeps.configurations import percent, stratified_sample
+from sweeps.configurations import evenly, percent, stratified_sample
+from sweeps.readable import decimals
 from sweeps.report_data import RunData
 from sweeps.report_page import Section, Table
 from topology.prepared import Topology, prepare
@@ -61,15 +61,16 @@ def structure_section(data: RunData) -> Section | None:
     found: dict[tuple[str, tuple[str, ...]], list[_Structure]] = {}
     for structure in _read(data, chosen):
         found.setdefault((structure.label, structure.layers), []).append(structure)
-    section = Section("structure", "Structure", intro=_intro(len(chosen), len(trials)))
+    section = Section("structure", "Structure", intro=_intro(data, len(chosen), len(trials)))
     shown = list(found.values())[:CONFIGURATIONS_SHOWN]
-    section.tables.append(_table(shown))
+    section.tables.append(_table(shown, data.imported))
     if len(shown) < len(found):
-        section.notes.append(f"Shown are the first {len(shown)} of {len(found)} configurations.")
+        kinds = "networks" if data.imported else "configurations"
+        section.notes.append(f"Shown are the first {len(shown)} of {len(found)} {kinds}.")
     if any(structure.thinned for alike in shown for structure in alike):
         section.notes.append(
-            f"At any time: in {SNAPSHOTS_READ} snapshots a trial, first and last among them; there "
-            "are more."
+            f"At any time: in {SNAPSHOTS_READ} snapshots a "
+            f"{'network' if data.imported else 'trial'}, first and last among them; there are more."
         )
     return section
 
@@ -90,7 +91,7 @@ def _read(data: RunData, trials: list[str]) -> Iterator[_Structure]:
     for trial in trials:
         rows = data.index[data.index["trial_id"] == trial]
         steps = sorted(set(rows["step"].tolist()))
-        read = [steps[k] for k in stratified_sample([0] * len(steps), SNAPSHOTS_READ)]
+        read = [steps[k] for k in evenly(len(steps), SNAPSHOTS_READ)]
         snapshots = []
         for masks in data.run.masks.load_many([(trial, step) for step in read]):
             try:
@@ -130,20 +131,23 @@ def _structure(
     )
 
 
-def _intro(read: int, trials: int) -> str:
+def _intro(data: RunData, read: int, trials: int) -> str:
+    means = "" if data.imported else ", means over a configuration's trials"
     sample = ""
     if read < trials:
-        sample = f" Read from {read} of {trials} trials, each configuration with its share."
+        kinds = "networks" if data.imported else "trials, each configuration with its share"
+        sample = f" Read from {read} of {trials} {kinds}."
     return (
-        "The last snapshot of the sparse networks, means over a configuration's trials. A neuron "
-        "is dead when it lies on no path from an input to an output. Changed: between the first "
-        "and the last snapshot with every neuron left in its place, no matching. At any time: the "
-        "share of all possible connections that at least one snapshot has (training explores more "
-        f"between them). Layers that are full at the end are left out.{sample}"
+        f"The last snapshot of the sparse networks{means}. A neuron is dead when it lies on no "
+        "path from an input to an output. Changed: between the first and the last snapshot with "
+        "every neuron left in its place, no matching. At any time: the share of all possible "
+        "connections that at least one snapshot has (training explores more between them). Layers "
+        f"that are full at the end are left out.{sample}"
     )
 
 
-def _table(configurations: list[list[_Structure]]) -> Table:
+def _table(configurations: list[list[_Structure]], imported: bool) -> Table:
+    """A row a layer; imported networks have no configuration, and no trials to count."""
     rows = []
     for alike in configurations:
         name, count = alike[0].label, str(len(alike))
@@ -155,16 +159,14 @@ def _table(configurations: list[list[_Structure]]) -> Table:
                 return float(np.mean([getattr(one, name)[k] for one in alike]))
 
             rows.append(
-                [name, layer, count, percent(mean("density")),
+                [name, layer, *([] if imported else [count]), percent(mean("density")),
                  f"{mean('in_degree'):.1f} ± {mean('in_degree_sd'):.1f}", percent(mean("dead")),
-                 _number(mean("hamming")), _number(mean("jaccard")), percent(mean("exploration"))]
+                 decimals(mean("hamming"), 3), decimals(mean("jaccard"), 3),
+                 percent(mean("exploration"))]
             )  # fmt: skip
             name = count = ""
-    columns = ["configuration", "layer", "trials", "density", "connections in, mean ± sd",
-               "dead neurons", "changed (Hamming)", "changed (Jaccard)", "at any time"]  # fmt: skip
-    kinds = ["text", "text", *["number"] * 7]
+    heads = ["network", "layer"] if imported else ["configuration", "layer", "trials"]
+    columns = [*heads, "density", "connections in, mean ± sd", "dead neurons", "changed (Hamming)",
+               "changed (Jaccard)", "at any time"]  # fmt: skip
+    kinds = ["text", "text", *["number"] * (len(columns) - 2)]
     return Table("Structure of the sparse networks", columns, kinds, rows)
-
-
-def _number(value: Any) -> str:
-    return "–" if value != value else f"{value:.3f}"

@@ -117,13 +117,15 @@ def accuracy_table(run: Run) -> Table:
 
 
 def print_distances(result: "DistanceResult", console: Console) -> None:
-    """One line for a finished matrix, and what is not in it."""
+    """One line for a finished matrix, one for its chance level, and what is not in it."""
     apart = len(result.groups) > 1
     groups = f" in {len(result.groups)} groups that cannot be compared" if apart else ""
     console.print(
         f"{result.name}: {result.n_snapshots} snapshots{groups}, {result.n_pairs} pairs "
         f"({result.n_computed} computed now) in {result.seconds:.1f} s -> {shown(result.path)}"
     )
+    if result.n_chance:
+        console.print(f"  by chance  {result.n_chance} pairs of random networks compared")
     if result.left_out:
         console.print(f"  left out, for want of the step to compare with: "
                       f"{', '.join(result.left_out)}")  # fmt: skip

@@ -48,6 +48,7 @@ def turn(block: Numbers, to: Numbers, first: int) -> None:
 
 @compiled
 def add_to(total: Numbers, values: Numbers) -> None:
+    """Add values to `total`."""
     for j in range(len(total)):
         total[j] += values[j]
 

@@ -14,7 +14,12 @@ _PARTS = 64
 
 
 def bound_and_losses(gains: Matrix, lost: Matrix) -> float:
-    """Upper bound of every matching's total gain; fills in what each pair loses against it."""
+    """Upper bound of every matching's total gain.
+
+    Args:
+        gains: (n_a, n_b), at least 0.
+        lost: (n_a, n_b), to be filled with what each pair loses against the bound: r of `bounds`.
+    """
     n_a, n_b = gains.shape
     if n_a <= n_b:
         prices = _prices(gains)
@@ -62,7 +67,7 @@ def _candidates(gains: Matrix) -> Gains:
 
 @compiled
 def _maxima(row: NDArray[np.float32], greatest: NDArray[np.float32]) -> None:
-    """The maxima of the parts of a row, or 0; every so manieth entry is one part."""
+    """The maxima of the parts of a row, or 0: part k is the entries k, k + _PARTS, and so on."""
     greatest[:] = np.float32(0)
     whole = len(row) // _PARTS * _PARTS
     for first in range(0, whole, _PARTS):
@@ -110,6 +115,7 @@ def _lose(
 
 @compiled
 def profits_of_pairs(gains: Gains, prices: NDArray[np.float64]) -> NDArray[np.float64]:
+    """u, (n_a,), the least for these prices where only some pairs gain."""
     profits = np.zeros(len(gains.indptr) - 1)
     for i in range(len(profits)):
         for k in range(gains.indptr[i], gains.indptr[i + 1]):

@@ -39,8 +39,8 @@ class TopologyDistance:
             given those of the layers before, has a distance that is smaller by more than this.
             `joint`: no update of the layer alone gains more than this, in units of its distance.
         canonical: the distances follow from structure alone, whatever order the neurons are in.
-            Always so but for `reference`, and for networks too symmetrical to be put into canonical
-            order within the budget (see `canonical`).
+            Always so but for `reference`, with `shared_indices`, and for networks too symmetrical
+            to be put into canonical order within the budget (see `canonical`).
         metric: method and options.
         interval: `joint` only: the least `network` over all relabellings of both networks lies in
             [lower, upper], for certain; `upper` is `network`.

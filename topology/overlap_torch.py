@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 Counts = NDArray[np.int32]
 
-# From this width on (the cube root of n_a * n_b * n_in) the device is asked. Set before any GPU
-# was at hand: `tests/benchmarks/bench_overlap_torch.py` measures it.
+# From this width on (the cube root of n_a * n_b * n_in) the device is asked. An estimate;
+# `tests/benchmarks/bench_overlap_torch.py` measures where it pays.
 WIDE = 2000
 # Above this many inputs float32 would round.
 _EXACT = 2**24

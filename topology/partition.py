@@ -16,8 +16,8 @@ from topology.refinement import mix
 class Graph(NamedTuple):
     """Vertices and the labelled neighbours of each: those of v are ends[indptr[v] : indptr[v + 1]].
 
-    Neighbours have different colours, and pairs of cells are ordered: the higher cell's neurons are
-    those that the connections go to. Labels may stand on one pair of vertices side by side.
+    Neighbours have different colours; a connection goes from the vertex in the lower cell to the
+    one in the higher cell. Two vertices may be connected several times, by different labels.
     """
 
     indptr: NDArray[np.int64]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from topology.comparison import Metric
 from topology.nnstd import METRIC_VERSIONS
+from topology.overlap import DENSE
 
 # A block of snapshots is what a task loads and a tile compares. Large enough that loading and
 # writing are small beside comparing (32 x 32 pairs a tile), small enough that a set of 90 has
@@ -74,7 +75,7 @@ class Snapshot:
         total = 0
         for layer in self.layers:
             size = layer.n_out * layer.n_in
-            total += 2 * (8 * layer.nnz + (size // 8 if layer.nnz > 0.02 * size else 0))
+            total += 2 * (8 * layer.nnz + (size // 8 if layer.nnz > DENSE * size else 0))
         return total
 
     @property

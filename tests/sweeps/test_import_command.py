@@ -11,9 +11,12 @@ import scipy.sparse
 import yaml
 
 from storage import InputError, Run
+from storage.chance_store import load_chance
 from storage.importers import import_networks, imported_id
 from sweeps.cli import main
 from sweeps.imported_study import settings_of_run
+from sweeps.report_data import read_run
+from sweeps.report_structure import structure_section
 from sweeps.trial import run_trial
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -73,8 +76,21 @@ def test_every_other_command_works_on_an_imported_run(cli: Cli, nets: Path, tmp_
     assert (code, "4 snapshots, 6 pairs" in printed) == (0, True)
     assert len(Run.open(out).distances("all")) == 4
 
+    code, printed, _ = cli("distances", out, "--name", "all", "--steps", "all", "--chance", "2")
+    n_levels = len(load_chance(out, "all"))
+    assert (code, f"by chance  {2 * n_levels} pairs of random networks compared" in printed) == (
+        0,
+        True,
+    )
+    code, printed, _ = cli("distances", out, "--name", "all", "--steps", "all", "--chance", "2")
+    assert (code, "by chance" in printed) == (0, False)  # nothing is computed twice
+
     assert cli("report", out)[0] == 0
     page = (out / "report" / "index.html").read_text()
+    section = structure_section(read_run(Run.open(out)))
+    assert section is not None
+    assert section.tables[0].columns[:3] == ["network", "layer", "density"]
+    assert "configuration" not in section.intro
     assert ">a</td>" in page
     assert "trained elsewhere" in page
     assert "Accuracy" not in page
