@@ -15,7 +15,7 @@ def test_every_package_and_every_file_beside_the_code_is_installed() -> None:
     assert named == set(SETUPTOOLS["packages"])
     for top in ("sweeps", "topology", "storage", "cluster"):
         for path in (ROOT / top).rglob("*"):
-            if path.is_file() and path.suffix not in (".py", ".pyc"):
+            if path.is_file() and path.suffix != ".py" and "__pycache__" not in path.parts:
                 patterns = SETUPTOOLS["package-data"][top]
                 name = str(path.relative_to(ROOT / top))
                 assert any(fnmatch(name, pattern) for pattern in patterns), path
