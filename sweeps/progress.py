@@ -95,7 +95,8 @@ class ConsoleProgress(Progress):
                 if before < 0:
                     started, before = time.monotonic(), done
                 rate = (done - before) / max(time.monotonic() - started, 1e-9)
-                advance(done, total, f"distances {name}, {rate:,.0f} pairs/s", "pairs")
+                speed = f", {rate:,.0f} pairs/s" if rate >= 1 else ""  # kernels may be compiling
+                advance(done, total, f"distances {name}{speed}", "pairs")
 
             yield show
 
