@@ -11,11 +11,18 @@ import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from storage.errors import CorruptFile
-from storage.filesystem import create_exclusive, local_folder, read_json
+from storage.filesystem import (
+    AnyPath,
+    Location,
+    create_exclusive,
+    for_each,
+    names_in,
+    read_json,
+    run_folder,
+)
 from storage.trial_ids import check_trial_id, is_trial_id
 
 
@@ -34,7 +41,7 @@ class Claim:
 FirstStep = int | Callable[[Sequence[Claim]], int]
 
 
-def claim_attempt(out: str | os.PathLike[str], trial_id: str, first_step: FirstStep) -> Claim:
+def claim_attempt(out: Location, trial_id: str, first_step: FirstStep) -> Claim:
     """Claim the next attempt of a trial; of several claimers at once each gets its own number.
 
     Args:
@@ -61,7 +68,7 @@ def claim_attempt(out: str | os.PathLike[str], trial_id: str, first_step: FirstS
             return claim
 
 
-def read_claims(out: str | os.PathLike[str], trial_id: str) -> list[Claim]:
+def read_claims(out: Location, trial_id: str) -> list[Claim]:
     """All claims of a trial, by attempt.
 
     Raises:
@@ -71,27 +78,22 @@ def read_claims(out: str | os.PathLike[str], trial_id: str) -> list[Claim]:
     return [_read_claim(folder, trial_id, attempt) for attempt in list_attempts(out, trial_id)]
 
 
-def read_all_claims(out: str | os.PathLike[str]) -> dict[str, list[Claim]]:
+def read_all_claims(out: Location) -> dict[str, list[Claim]]:
     """The claims of every trial that has any, by trial_id."""
-    claims = {trial_id: read_claims(out, trial_id) for trial_id in list_claimed(out)}
+    trial_ids = list_claimed(out)
+    found = for_each(lambda trial_id: read_claims(out, trial_id), trial_ids, run_folder(out))
+    claims = dict(zip(trial_ids, found, strict=True))
     return {trial_id: found for trial_id, found in claims.items() if found}
 
 
-def list_claimed(out: str | os.PathLike[str]) -> list[str]:
+def list_claimed(out: Location) -> list[str]:
     """The trials that have been claimed, sorted."""
-    try:
-        names = os.listdir(local_folder(out) / "attempts")
-    except FileNotFoundError:
-        return []
-    return sorted(name for name in names if is_trial_id(name))
+    return [name for name in names_in(run_folder(out) / "attempts") if is_trial_id(name)]
 
 
-def list_attempts(out: str | os.PathLike[str], trial_id: str) -> list[int]:
+def list_attempts(out: Location, trial_id: str) -> list[int]:
     """The numbers of a trial's attempts, ascending; no claim is read."""
-    try:
-        names = os.listdir(_folder(out, trial_id))
-    except FileNotFoundError:
-        return []
+    names = names_in(_folder(out, trial_id))
     stems = [name.removesuffix(".json") for name in names if name.endswith(".json")]
     return sorted(int(stem) for stem in stems if stem.isascii() and stem.isdigit())
 
@@ -101,16 +103,16 @@ def entitled(step: int, attempt: int, claims: Iterable[Claim]) -> bool:
     return not any(claim.attempt > attempt and claim.first_step < step for claim in claims)
 
 
-def is_current(out: str | os.PathLike[str], claim: Claim) -> bool:
+def is_current(out: Location, claim: Claim) -> bool:
     """Whether no later attempt has been claimed."""
     return max(list_attempts(out, claim.trial_id), default=0) <= claim.attempt
 
 
-def _folder(out: str | os.PathLike[str], trial_id: str) -> Path:
-    return local_folder(out) / "attempts" / check_trial_id(trial_id)
+def _folder(out: Location, trial_id: str) -> AnyPath:
+    return run_folder(out) / "attempts" / check_trial_id(trial_id)
 
 
-def _read_claim(folder: Path, trial_id: str, attempt: int) -> Claim:
+def _read_claim(folder: AnyPath, trial_id: str, attempt: int) -> Claim:
     path = folder / f"{attempt}.json"
     try:
         fields: Any = read_json(path)

@@ -15,7 +15,6 @@ A class is named by its density; its name tells nothing across groups.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -25,6 +24,7 @@ from storage.digested import read_digested, write_digested
 from storage.distance_store import CHANCE, CHANCE_CLASSES, DistanceStore
 from storage.distances import load_distances
 from storage.errors import CorruptFile, InputError
+from storage.filesystem import Location
 
 _FIXED = ("group", "class_i", "class_j", "samples")
 _CLASSES = pa.schema(
@@ -40,7 +40,7 @@ _CLASSES = pa.schema(
 class ChanceStore:
     """The two files of one named set of distances."""
 
-    def __init__(self, out: str | Path, name: str) -> None:
+    def __init__(self, out: Location, name: str) -> None:
         self.distances = DistanceStore(out, name)
         self.levels = self.distances.folder / CHANCE
         self.classes = self.distances.folder / CHANCE_CLASSES
@@ -121,7 +121,7 @@ def chance_schema(layers: Sequence[str]) -> pa.Schema:
     )
 
 
-def load_chance(out: str | Path, name: str) -> pd.DataFrame:
+def load_chance(out: Location, name: str) -> pd.DataFrame:
     """The chance levels of a set of distances: one row per group and pair of classes.
 
     Columns: group, class_i, class_j, samples, network, network_error, and <layer>, <layer>_error
@@ -140,7 +140,7 @@ def load_chance(out: str | Path, name: str) -> pd.DataFrame:
 
 
 def expected_distances(
-    out: str | Path, name: str, column: str = "network", group: int | None = None
+    out: Location, name: str, column: str = "network", group: int | None = None
 ) -> pd.DataFrame:
     """The distance of each pair that is expected by chance, as `load_distances` gives distances.
 
@@ -188,7 +188,7 @@ def level_table(levels: pd.DataFrame, group: int, column: str) -> pd.DataFrame:
     return square.fillna(square.T)
 
 
-def _read(out: str | Path, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _read(out: Location, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     store = ChanceStore(out, name)
     found = store.read()
     if found is None:

@@ -8,11 +8,10 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from storage.attempts import Claim, entitled
 from storage.errors import CorruptFile
-from storage.filesystem import write_atomic
+from storage.filesystem import AnyPath, names_in, read_bytes, write_atomic
 
 _NAME = re.compile(r"(\d{8,})-a(\d+)-([0-9a-f]{8})\.pt")
 
@@ -23,7 +22,7 @@ class Checkpoint:
 
     step: int
     attempt: int
-    path: Path
+    path: AnyPath
 
     def read(self) -> bytes:
         """The bytes that were written.
@@ -32,36 +31,31 @@ class Checkpoint:
             FileNotFoundError: it has been pruned.
             CorruptFile: they are not what was written.
         """
-        try:
-            payload = self.path.read_bytes()
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise CorruptFile(self.path, f"cannot be read: {error.strerror}") from None
+        payload = read_bytes(self.path)
         match = _NAME.fullmatch(self.path.name)
         if match is None or zlib.crc32(payload) != int(match[3], 16):
             raise CorruptFile(self.path, "its bytes do not have the checksum in its name")
         return payload
 
 
-def write_checkpoint(folder: Path, step: int, attempt: int, payload: bytes) -> Checkpoint:
+def write_checkpoint(folder: AnyPath, step: int, attempt: int, payload: bytes) -> Checkpoint:
     """Commit one checkpoint to a trial's folder; durable when this returns."""
     path = folder / f"{step:08d}-a{attempt}-{zlib.crc32(payload):08x}.pt"
     write_atomic(path, payload)
     return Checkpoint(step, attempt, path)
 
 
-def list_checkpoints(folder: Path, claims: Sequence[Claim]) -> list[Checkpoint]:
+def list_checkpoints(folder: AnyPath, claims: Sequence[Claim]) -> list[Checkpoint]:
     """The entitled checkpoints of a trial, newest first."""
     return sorted((c for c in _files(folder) if entitled(c.step, c.attempt, claims)), reverse=True)
 
 
-def covered_step(folder: Path, claims: Sequence[Claim]) -> int:
+def covered_step(folder: AnyPath, claims: Sequence[Claim]) -> int:
     """Steps that no restart will make again: the newest entitled checkpoint's, or -1."""
     return max((c.step for c in list_checkpoints(folder, claims)), default=-1)
 
 
-def prune_checkpoints(folder: Path, claims: Sequence[Claim], keep: int) -> None:
+def prune_checkpoints(folder: AnyPath, claims: Sequence[Claim], keep: int) -> None:
     """Delete all but the newest `keep` entitled checkpoints, and those of fenced attempts."""
     kept = set(list_checkpoints(folder, claims)[:keep])
     for checkpoint in _files(folder):
@@ -69,11 +63,11 @@ def prune_checkpoints(folder: Path, claims: Sequence[Claim], keep: int) -> None:
             checkpoint.path.unlink(missing_ok=True)
 
 
-def verify_checkpoints(out: Path) -> list[CorruptFile]:
+def verify_checkpoints(out: AnyPath) -> list[CorruptFile]:
     """Every checkpoint of a run that is not what was written."""
     bad = []
-    for folder in sorted((out / "checkpoints").glob("*/")):
-        for checkpoint in _files(folder):
+    for name in names_in(out / "checkpoints"):
+        for checkpoint in _files(out / "checkpoints" / name):
             try:
                 checkpoint.read()
             except FileNotFoundError:
@@ -83,10 +77,8 @@ def verify_checkpoints(out: Path) -> list[CorruptFile]:
     return bad
 
 
-def _files(folder: Path) -> Iterator[Checkpoint]:
-    if not folder.is_dir():
-        return
-    for path in folder.iterdir():
-        match = _NAME.fullmatch(path.name)
+def _files(folder: AnyPath) -> Iterator[Checkpoint]:
+    for name in names_in(folder):
+        match = _NAME.fullmatch(name)
         if match:
-            yield Checkpoint(int(match[1]), int(match[2]), path)
+            yield Checkpoint(int(match[1]), int(match[2]), folder / name)

@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -22,12 +21,13 @@ from numpy.typing import NDArray
 
 from storage.attempts import list_attempts, read_claims
 from storage.errors import CorruptFile
-from storage.filesystem import remove_temporaries
+from storage.filesystem import AnyPath, for_each, remove_if_empty, remove_temporaries
 from storage.layout import StagedFile
 from storage.lock import RunLock, held
-from storage.manifest import Part, write_manifest
+from storage.manifest import Part, publish_manifest
 from storage.parquet import open_parquet
 from storage.parts import check_bytes, is_small, write_parts
+from storage.retrying import retried
 from storage.rows import Chunk, chunk_of_table, count_rows
 from storage.schema import KEY_COLUMNS
 from storage.staged import StagedTable
@@ -63,10 +63,11 @@ def compact_table(table: StagedTable, lock: RunLock | None = None) -> Compaction
     Raises:
         InputError: the lock is held by another process, or was lost.
     """
-    if not table.folder.exists():
+    if not table.folder.is_dir():
         return Compaction()
     with held(table.out, "compact", lock) as mine:
-        return _Compactor(table, mine).run()
+        # Publishing is the only step that counts; all before it may be done again.
+        return retried(lambda: _Compactor(table, mine).run())
 
 
 class _Compactor:
@@ -84,10 +85,10 @@ class _Compactor:
             listing = self.table.listing()
         except CorruptFile as problem:  # nobody can say what is compacted and what is not
             return Compaction(corrupt=[problem])
-        parts = listing.parts or ()
-        if listing.parts is None and listing.staged:
-            self.lock.check()
-            write_manifest(self.table.manifest_path, ())  # read_manifest says why
+        parts = listing.parts
+        self.published = listing.manifest.number if listing.manifest else 0
+        if listing.manifest is None and listing.staged:
+            self._publish(())  # read_manifest says why
         self._clean(parts)
 
         trials = {group.trial_id for part in parts for group in part.row_groups}
@@ -180,20 +181,22 @@ class _Compactor:
             self._row_groups(replaced, staged),
         )
         published = (*(part for part in parts if part not in replaced), *made)
-        self.lock.check()
-        write_manifest(self.table.manifest_path, published)
+        self._publish(published)
         for part in replaced:
             self._path(part).unlink(missing_ok=True)
         self._remove_staged([file.path for file in staged if str(file.path) not in self.corrupt])
         return published
 
-    def _remove_staged(self, paths: Sequence[Path]) -> None:
-        for path in paths:
-            path.unlink(missing_ok=True)
+    def _publish(self, parts: tuple[Part, ...]) -> None:
+        self.lock.check()
+        publish_manifest(self.table.folder, parts, after=self.published)
+        self.published += 1
+
+    def _remove_staged(self, paths: Sequence[AnyPath]) -> None:
+        list(for_each(lambda path: path.unlink(missing_ok=True), paths, self.table.out))
         for folder in {path.parent for path in paths}:
             remove_temporaries(folder)
-            with suppress(OSError):  # not empty: a writer is at work there
-                folder.rmdir()
+            remove_if_empty(folder)  # else a writer is at work there
 
     def _schema(self, parts: Sequence[Part], staged: Sequence[StagedFile]) -> pa.Schema:
         """The columns of the new parts: all that any source has."""
@@ -281,7 +284,7 @@ class _Compactor:
             self.table.check_part(part, source)
             return source.metadata
 
-    def _path(self, part: Part) -> Path:
+    def _path(self, part: Part) -> AnyPath:
         return self.table.compact_folder / part.file
 
 

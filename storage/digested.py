@@ -1,17 +1,18 @@
 """Parquet files that carry the digest of what they were computed from."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from storage.filesystem import write_atomic
+from storage.filesystem import AnyPath, write_atomic
 from storage.parquet import open_parquet, open_writer
 
 
-def write_digested(path: Path, schema: pa.Schema, tables: Iterable[pa.Table], digest: str) -> None:
+def write_digested(
+    path: AnyPath, schema: pa.Schema, tables: Iterable[pa.Table], digest: str
+) -> None:
     """Write the tables as one file, which appears whole or not at all."""
     # Distances hardly repeat: a dictionary would only be in the way.
     doubles = [field.name for field in schema if field.type == pa.float64()]
@@ -22,10 +23,10 @@ def write_digested(path: Path, schema: pa.Schema, tables: Iterable[pa.Table], di
             for table in tables:
                 writer.write_table(table)
 
-    write_atomic(path, write)
+    write_atomic(path, write, repeatable=isinstance(tables, list))
 
 
-def read_digested(path: Path) -> tuple[pa.Table, str | None]:
+def read_digested(path: AnyPath) -> tuple[pa.Table, str | None]:
     """A small file whole, and its digest.
 
     Raises:

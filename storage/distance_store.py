@@ -14,7 +14,6 @@ digest of what it was computed from.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,10 +24,20 @@ from numpy.typing import NDArray
 from storage.digested import digest_of, read_digested, write_digested
 from storage.distance_schema import FIXED_COLUMNS, distance_schema, labels_table
 from storage.errors import CorruptFile, InputError
-from storage.filesystem import local_folder, read_json, remove_temporaries, write_json
+from storage.filesystem import (
+    AnyPath,
+    Location,
+    names_in,
+    read_json,
+    remove_temporaries,
+    run_folder,
+    write_json,
+)
 from storage.parquet import open_parquet
+from storage.retrying import retried
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_TILE_FILE = re.compile(r"[^.].*\.parquet")
 _ROW_GROUP = 100_000
 _OTHER_PLAN = "not completed, or being written: compute these distances again"
 
@@ -44,12 +53,23 @@ def check_distance_name(name: str) -> str:
     return name
 
 
+def list_names(out: Location) -> list[str]:
+    """The names of a run's sets of distances, begun or finished."""
+    return [name for name in names_in(run_folder(out) / "distances") if _NAME.fullmatch(name)]
+
+
+def finished_distances(out: Location) -> list[str]:
+    """The names of those that have a matrix."""
+    folder = run_folder(out) / "distances"
+    return [name for name in list_names(out) if (folder / name / "matrix.parquet").exists()]
+
+
 class DistanceStore:
     """The files of one named set of distances. Every write appears whole or not at all."""
 
-    def __init__(self, out: str | Path, name: str) -> None:
+    def __init__(self, out: Location, name: str) -> None:
         self.name = check_distance_name(name)
-        self.folder = local_folder(out) / "distances" / name
+        self.folder = run_folder(out) / "distances" / name
         self.tiles = self.folder / "tiles"
         self.matrix = self.folder / "matrix.parquet"
         self.labels = self.folder / "labels.parquet"
@@ -86,7 +106,7 @@ class DistanceStore:
         table = pa.table(columns, schema=distance_schema(layers))
         write_digested(self.tile_path(tile), table.schema, [table], digest)
 
-    def tile_path(self, tile: str) -> Path:
+    def tile_path(self, tile: str) -> AnyPath:
         """Where a tile lies."""
         return self.tiles / f"{tile}.parquet"
 
@@ -109,7 +129,12 @@ class DistanceStore:
             CorruptFile: a tile is missing, damaged, or another one than the digest says.
         """
         schema = distance_schema(layers)
-        write_digested(self.matrix, schema, _row_groups(self._rows(tiles, schema)), plan)
+        tiles = list(tiles)
+        retried(
+            lambda: write_digested(
+                self.matrix, schema, _row_groups(self._rows(tiles, schema)), plan
+            )
+        )
 
     def _rows(self, tiles: Iterable[tuple[str, str]], schema: pa.Schema) -> Iterator[pa.Table]:
         for tile, digest in tiles:
@@ -169,9 +194,10 @@ class DistanceStore:
             InputError: there are no distances of this name.
             CorruptFile: the file is damaged.
         """
-        if not self.spec.is_file():
-            raise InputError(self._absent())
-        spec = read_json(self.spec)
+        try:
+            spec = read_json(self.spec)
+        except FileNotFoundError:
+            raise InputError(self._absent()) from None
         if not isinstance(spec, dict):
             raise CorruptFile(self.spec, "this is no description of distances")
         return spec
@@ -179,19 +205,23 @@ class DistanceStore:
     def remove_other_tiles(self, tiles: Iterable[str]) -> int:
         """Delete the tiles that a plan does not have, and what dead writers left; how many."""
         keep = {self.tile_path(tile).name for tile in tiles}
-        others = [path for path in self.tiles.glob("*.parquet") if path.name not in keep]
+        others = [path for path in self._tile_files() if path.name not in keep]
         for path in others:
             path.unlink(missing_ok=True)
         for folder in (self.folder, self.tiles):
             remove_temporaries(folder)
         return len(others)
 
+    def _tile_files(self) -> list[AnyPath]:
+        names = names_in(self.tiles)
+        return [self.tiles / name for name in names if _TILE_FILE.fullmatch(name)]
+
     def verify(self) -> list[CorruptFile]:
         """Every damaged file, named; reads all of them, a few rows at a time.
 
         A stage that was interrupted is no damage: it has tiles and, the first time, no matrix.
         """
-        paths = sorted(self.tiles.glob("*.parquet")) if self.tiles.is_dir() else []
+        paths = self._tile_files()
         complete = self.matrix.exists()
         if complete:
             paths += [self.labels, self.matrix]
@@ -249,7 +279,7 @@ class DistanceStore:
 
     def _absent(self) -> str:
         folder = self.folder.parent
-        names = sorted(path.parent.name for path in folder.glob("*/matrix.parquet"))
+        names = finished_distances(folder.parent)
         there = f"there are {', '.join(names)}" if names else "there are none"
         return f"no distances named {self.name!r} in {folder}: {there}"
 

@@ -2,15 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from storage.distance_schema import distance_schema
-from storage.distance_store import DistanceStore, check_distance_name
+from storage.distance_store import (
+    DistanceStore,
+    check_distance_name,
+    finished_distances,
+    list_names,
+)
 from storage.errors import CorruptFile, InputError
-from storage.filesystem import local_folder
+from storage.filesystem import AnyPath, Location
 
 __all__ = [
     "DistanceStore",
@@ -43,7 +47,7 @@ class StoredDistances:
     pairs: int
     groups: tuple[int, ...]
     layers: tuple[str, ...]
-    path: Path
+    path: AnyPath
 
     def describe(self) -> str:
         """One line for people."""
@@ -55,15 +59,15 @@ class StoredDistances:
         )
 
 
-def list_distances(out: str | Path) -> list[StoredDistances]:
+def list_distances(out: Location) -> list[StoredDistances]:
     """The finished sets of distances of a run, by name.
 
     Raises:
         CorruptFile: a spec.json is damaged.
     """
     found = []
-    for path in sorted((local_folder(out) / "distances").glob("*/matrix.parquet")):
-        store = DistanceStore(out, path.parent.name)
+    for name in finished_distances(out):
+        store = DistanceStore(out, name)
         try:
             spec = store.read_spec()
             found.append(
@@ -83,14 +87,14 @@ def list_distances(out: str | Path) -> list[StoredDistances]:
     return found
 
 
-def verify_distances(out: str | Path) -> list[CorruptFile]:
+def verify_distances(out: Location) -> list[CorruptFile]:
     """Every damaged file under a run's distances, named."""
-    folders = sorted((local_folder(out) / "distances").glob("*/"))
-    return [error for folder in folders for error in DistanceStore(out, folder.name).verify()]
+    names = list_names(out)
+    return [error for name in names for error in DistanceStore(out, name).verify()]
 
 
 def load_distances(
-    out: str | Path, name: str, column: str = "network", group: int | None = None
+    out: Location, name: str, column: str = "network", group: int | None = None
 ) -> pd.DataFrame:
     """Distances as a DataFrame.
 

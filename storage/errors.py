@@ -1,7 +1,5 @@
 """Errors that cost the user one line, never a traceback."""
 
-from os import PathLike, fspath
-
 
 class InputError(Exception):
     """Something given to the program is wrong. The message names it and says what is allowed.
@@ -21,8 +19,8 @@ class CorruptFile(InputError):
         why: what is wrong with it.
     """
 
-    def __init__(self, path: str | PathLike[str], why: str) -> None:
-        self.path = fspath(path)
+    def __init__(self, path: object, why: str) -> None:
+        self.path = str(path)
         self.why = why
         super().__init__(f"{self.path}: {why}")
 

@@ -1,186 +1,252 @@
-"""Files that are there whole or not at all.
+"""Files that are there whole or not at all, in a folder or in an object store.
 
 Everything a run keeps is written through `write_atomic` or `create_exclusive`: when they return,
 the bytes survive a crash of the machine, and at no moment is a half-written file to be seen under
 its name. Temporary files start with a dot and end with `.tmp`, so neither pandas, polars nor DuckDB
-take one for data.
+take one for data; an object needs none. Errors that may pass are waited for: `storage.retrying`.
 """
 
 import errno
 import json
 import os
 import re
+import shutil
+import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from storage.errors import CorruptFile, InputError
+from storage.local_files import create_file, write_file
+from storage.object_path import SCHEMES, ObjectPath
+from storage.retrying import may_pass, retried
 
 TEMPORARY_GRACE_S = 3600.0  # no write of ours takes an hour; an older temporary has lost its writer
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
-_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+_IN_MEMORY_BYTES = 64 * 2**20  # of a file on its way to an object store; the rest waits on disk
+_REQUESTS_AT_ONCE = 32
+
+AnyPath = Path | ObjectPath
+Location = str | os.PathLike[str] | ObjectPath  # what a user may give for a run's folder
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
-def local_folder(out: str | os.PathLike[str]) -> Path:
+def run_folder(out: Location) -> AnyPath:
     """The absolute path of a run's folder, which need not exist.
 
     Raises:
-        InputError: the path is empty, or a URI of storage that is not a local folder.
+        InputError: it is empty, or a URI of unknown storage.
     """
+    if isinstance(out, ObjectPath):
+        return out
     text = os.fspath(out)
     scheme = _SCHEME.match(text)
+    if scheme and scheme[1] in SCHEMES:
+        return ObjectPath.parse(text)
     if scheme and scheme[1] == "file":
         text = text.removeprefix("file://")
     elif scheme:
-        raise InputError(f"{text}: {scheme[1]}:// is not supported, give a folder of a file system")
+        known = ", ".join(f"{name}://" for name in SCHEMES)
+        raise InputError(f"{text}: {scheme[1]}:// is not supported: a folder, or one of {known}")
     if not text.strip() or "\0" in text:
         raise InputError(f"{text!r} is not a folder's name")
     return Path(text).expanduser().absolute()
 
 
-def write_atomic(path: str | os.PathLike[str], data: bytes | Callable[[BinaryIO], object]) -> None:
-    """Commit a file: temporary file, fsync, rename, fsync of the folder.
+def write_atomic(
+    path: AnyPath, data: bytes | Callable[[BinaryIO], object], *, repeatable: bool = True
+) -> None:
+    """Commit a file: temporary file, fsync, rename, fsync of the folder; or one PUT.
 
     Args:
         path: replaced when it exists; missing folders are made.
         data: the content, or a function that writes it to the open file.
+        repeatable: whether this function may be called again, should the storage be away.
+
+    Raises:
+        OSError: it cannot be written.
     """
-    path = Path(path)
-    temporary = _write_temporary(path, data)
-    try:
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _fsync_folder(path.parent)
+    if isinstance(path, ObjectPath):
+        _put(path, data)
+    elif repeatable:
+        retried(lambda: write_file(path, data))
+    else:
+        write_file(path, data)
 
 
-def create_exclusive(path: str | os.PathLike[str], data: bytes) -> bool:
+def _put(path: ObjectPath, data: bytes | Callable[[BinaryIO], object]) -> None:
+    if not callable(data):
+        retried(lambda: path.put(data))
+        return
+    with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES) as draft:
+        data(draft)  # type: ignore[arg-type]  # all of BinaryIO that a writer uses
+
+        def send() -> None:
+            draft.seek(0)
+            path.put(draft)
+
+        retried(send)
+
+
+def create_exclusive(path: AnyPath, data: bytes) -> bool:
     """Commit a file only if none has its name; of several callers at once, one wins.
+
+    Args:
+        path: the file.
+        data: no two callers give the same bytes: by them a caller knows its own file again, when
+            the answer to its first try was lost.
 
     Returns:
         Whether this call made the file.
     """
-    path = Path(path)
-    temporary = _write_temporary(path, data)
+    tries = 0
+
+    def create() -> bool:
+        nonlocal tries
+        tries += 1
+        return path.create(data) if isinstance(path, ObjectPath) else create_file(path, data)
+
+    # An object store's client tries again by itself, unseen from here.
+    return retried(create) or ((tries > 1 or isinstance(path, ObjectPath)) and _is_ours(path, data))
+
+
+def _is_ours(path: AnyPath, data: bytes) -> bool:
     try:
-        created = _link(temporary, path)
-        if created is None:
-            created = _create_without_links(path, data)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _fsync_folder(path.parent)
-    return created
-
-
-def _link(temporary: Path, path: Path) -> bool | None:
-    """Give the content its name if that is free; None where the file system has no links."""
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        # NFS may answer so to a repeated request whose first one went through.
-        return os.stat(temporary).st_nlink > 1
-    except OSError as error:
-        if error.errno in _NO_LINKS:
-            return None
-        raise
-    return True
-
-
-def _create_without_links(path: Path, data: bytes) -> bool:
-    """Weaker than a link: the name is there a moment before its content."""
-    try:
-        with path.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except FileExistsError:
+        return retried(path.read_bytes) == data
+    except FileNotFoundError:  # its maker has removed it again
         return False
-    return True
 
 
-def _write_temporary(path: Path, data: bytes | Callable[[BinaryIO], object]) -> Path:
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
-    file, made = _open_new(temporary)
-    with file:
-        try:
-            if callable(data):
-                data(file)
-            else:
-                file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-            for folder in made:  # a new folder is an entry of its parent, which needs its own fsync
-                _fsync_folder(folder.parent)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    return temporary
+def cannot_be_read(path: AnyPath, error: OSError, why: str = "") -> OSError | CorruptFile:
+    """What to raise when reading has failed: storage that is away says nothing of the file."""
+    if may_pass(error) and (isinstance(path, ObjectPath) or error.errno != errno.EIO):
+        return error
+    return CorruptFile(path, f"cannot be read: {why or error.strerror}")  # EIO: a bad block
 
 
-def _open_new(path: Path) -> tuple[BinaryIO, list[Path]]:
-    """A new file, open for writing, and the folders made for it."""
-    # Compaction removes folders that it has emptied, perhaps between our mkdir and our open.
-    for _ in range(100):
-        made = _make_folder(path.parent)
-        with suppress(FileNotFoundError):
-            return path.open("xb"), made
-    raise FileNotFoundError(errno.ENOENT, "its folder keeps disappearing", str(path))
-
-
-def _make_folder(folder: Path) -> list[Path]:
-    """mkdir -p; the folders that it has made."""
-    if folder.is_dir():
-        return []
-    made = _make_folder(folder.parent)
-    with suppress(FileExistsError):
-        folder.mkdir()
-    return [*made, folder]
-
-
-def _fsync_folder(folder: Path) -> None:
-    # Another process may have emptied and removed it: then nothing is left to keep.
-    with suppress(FileNotFoundError):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def read_json(path: str | os.PathLike[str]) -> Any:
-    """The content of a JSON file.
+def read_bytes(path: AnyPath) -> bytes:
+    """The content of a file.
 
     Raises:
         FileNotFoundError: there is none.
-        CorruptFile: it cannot be read or is not JSON.
+        CorruptFile: it cannot be read.
+        OSError: the storage is away, and has not come back in a while.
     """
     try:
-        return json.loads(Path(path).read_bytes())
+        return retried(path.read_bytes)
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise CorruptFile(path, f"cannot be read: {error.strerror}") from None
+        raise cannot_be_read(path, error) from None
+
+
+def read_json(path: AnyPath) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        FileNotFoundError, OSError: as `read_bytes`.
+        CorruptFile: it cannot be read or is not JSON.
+    """
+    try:
+        return json.loads(read_bytes(path))
     except (ValueError, RecursionError) as error:
         raise CorruptFile(path, f"is not JSON: {error}") from None
 
 
-def write_json(path: str | os.PathLike[str], value: Any, *, indent: int | None = 2) -> None:
+def write_json(path: AnyPath, value: Any, *, indent: int | None = 2) -> None:
     """Commit `value` as strict JSON.
 
     Raises:
         ValueError: it holds nan or an infinity, which JSON has not.
     """
+    write_atomic(path, to_json(value, indent=indent))
+
+
+def to_json(value: Any, *, indent: int | None = 2) -> bytes:
+    """`value` as strict JSON; errors as `write_json`."""
     text = json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False)
-    write_atomic(path, (text + "\n").encode())
+    return (text + "\n").encode()
 
 
-def remove_temporaries(folder: Path, grace_s: float = TEMPORARY_GRACE_S) -> None:
+def names_in(folder: AnyPath) -> list[str]:
+    """The names of what is directly in a folder, sorted; none where there is no folder."""
+    try:
+        return retried(lambda: sorted(path.name for path in folder.iterdir()))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def walk_files(folder: AnyPath) -> Iterator[tuple[AnyPath, int]]:
+    """Every file below a folder with its size in bytes, sorted; one listing of an object store.
+
+    Files that disappear meanwhile are passed over.
+    """
+    if isinstance(folder, ObjectPath):
+        yield from retried(lambda: sorted(folder.walk()))
+        return
+    for top, folders, names in os.walk(folder):  # Path.glob fails on folders that disappear
+        folders.sort()
+        for name in sorted(names):
+            path = Path(top, name)
+            with suppress(FileNotFoundError):
+                yield path, path.lstat().st_size  # not stat: a link to nothing is to be seen
+
+
+def for_each(function: Callable[[T], R], items: Iterable[T], folder: AnyPath) -> Iterable[R]:
+    """`map` over files of a folder; of an object store with many requests at once."""
+    if not isinstance(folder, ObjectPath):
+        return map(function, items)
+    with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as threads:
+        return list(threads.map(function, items))
+
+
+def remove_folder(folder: AnyPath) -> None:
+    """Delete a folder with all that is in it, as far as that goes."""
+    if isinstance(folder, Path):
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            for path in list(folder.walk()):
+                path[0].unlink(missing_ok=True)
+
+
+def remove_if_empty(folder: AnyPath) -> None:
+    """Delete a folder that nothing is in; an object store has none such."""
+    if isinstance(folder, Path):
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def open_input(path: AnyPath) -> BufferedIOBase:
+    """A file to read; FileNotFoundError when there is none."""
+    return retried(lambda: path.open("rb"))
+
+
+def age_s(path: AnyPath) -> float:
+    """Seconds since a file was written, by the clock of its own storage: ours may differ."""
+    probe = path.parent / f".{path.name}.{uuid.uuid4().hex[:12]}.tmp"
+    try:
+        if isinstance(probe, ObjectPath):
+            probe.put(b"")
+        else:
+            probe.touch()
+        return probe.stat().st_mtime - path.stat().st_mtime
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def remove_temporaries(folder: AnyPath, grace_s: float = TEMPORARY_GRACE_S) -> None:
     """Delete what writers that died have left in `folder`; younger files may have a live writer."""
+    if isinstance(folder, ObjectPath):
+        return  # parts of an upload that was cut off are for the bucket's lifecycle rules
     with suppress(FileNotFoundError):
         for entry in list(os.scandir(folder)):
             if entry.name.startswith(".") and entry.name.endswith(".tmp"):

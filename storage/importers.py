@@ -9,13 +9,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pandas as pd
 import yaml
 
 from storage.errors import CorruptFile, InputError
-from storage.filesystem import local_folder
+from storage.filesystem import AnyPath, Location, run_folder
 from storage.import_checks import (
     CheckedSnapshot,
     check_layers,
@@ -67,7 +66,7 @@ class ImportResult:
 
 def import_networks(
     sources: Sequence[str | os.PathLike[str]],
-    out: str | os.PathLike[str],
+    out: Location,
     options: ImportOptions | None = None,
     versions: Mapping[str, str] | None = None,
     progress: OnProgress = lambda done, total, what: None,
@@ -88,7 +87,7 @@ def import_networks(
     options = options or ImportOptions()
     if options.pattern is None and (options.transpose or options.bias_row != "none"):
         raise InputError("--transpose and --bias-row: are for matrices that --pattern names")
-    folder = local_folder(out)
+    folder = run_folder(out)
     exists = (folder / "run.json").exists()
     if exists:
         _check_imported(Run.open(folder))
@@ -130,7 +129,7 @@ def _check_imported(run: Run) -> None:
         )
 
 
-def _open_run(folder: Path, versions: Mapping[str, str]) -> Run:
+def _open_run(folder: AnyPath, versions: Mapping[str, str]) -> Run:
     if (folder / "run.json").exists():
         run = Run.open(folder)
         _check_imported(run)

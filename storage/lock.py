@@ -21,10 +21,14 @@ from typing import Any
 
 from storage.errors import CorruptFile, InputError
 from storage.filesystem import (
+    AnyPath,
+    Location,
+    age_s,
     create_exclusive,
-    local_folder,
+    names_in,
     read_json,
     remove_temporaries,
+    run_folder,
     write_atomic,
 )
 
@@ -69,6 +73,7 @@ class Holder:
     since: str
     renewed_at: str
     released: bool = False
+    token: str = ""
 
     def to_json(self) -> bytes:
         """As stored."""
@@ -89,14 +94,15 @@ class RunLock:
         InputError: on entering: somebody else holds it.
     """
 
-    def __init__(self, out: str | os.PathLike[str], purpose: str) -> None:
-        self.out = local_folder(out)
+    def __init__(self, out: Location, purpose: str) -> None:
+        self.out = run_folder(out)
         self.purpose = purpose
         self.generation = 0
         self._folder = self.out / "lock"
         self._stop = threading.Event()
         self._renewer: threading.Thread | None = None
         self._since = ""
+        self._token = uuid.uuid4().hex  # tells two locks of one process apart
 
     def __enter__(self) -> "RunLock":
         self._since = _now()
@@ -150,9 +156,9 @@ class RunLock:
 
     def _renew(self) -> None:
         while not self._stop.wait(RENEW_EVERY_S):
-            if not self._is_mine():
-                return
             with suppress(OSError):  # the next renewal may succeed; check() tells when it was late
+                if not self._is_mine():
+                    return
                 write_atomic(self._path(self.generation), self._content())
 
     def holder(self) -> Holder | None:
@@ -167,7 +173,7 @@ class RunLock:
         """Who holds a generation, or None when it is free."""
         path = self._path(generation)
         try:
-            age = _age_s(path)
+            age = age_s(path)
             holder = _read_holder(path)
         except FileNotFoundError:  # its successor has just removed it: look again
             return None
@@ -180,22 +186,21 @@ class RunLock:
         return holder
 
     def _content(self, released: bool = False) -> bytes:
-        return Holder(Process.current(), self.purpose, self._since, _now(), released).to_json()
+        return Holder(
+            Process.current(), self.purpose, self._since, _now(), released, self._token
+        ).to_json()
 
-    def _path(self, generation: int) -> Path:
+    def _path(self, generation: int) -> AnyPath:
         return self._folder / f"{generation}.json"
 
     def _generations(self) -> list[int]:
-        try:
-            names = os.listdir(self._folder)
-        except FileNotFoundError:
-            return []
+        names = names_in(self._folder)
         stems = [name.removesuffix(".json") for name in names if name.endswith(".json")]
         return [int(stem) for stem in stems if stem.isascii() and stem.isdigit()]
 
 
 @contextmanager
-def held(out: Path, purpose: str, lock: RunLock | None) -> Iterator[RunLock]:
+def held(out: AnyPath, purpose: str, lock: RunLock | None) -> Iterator[RunLock]:
     """`lock` itself, which the caller holds, or a lock of our own."""
     if lock is not None:
         lock.check()
@@ -205,22 +210,12 @@ def held(out: Path, purpose: str, lock: RunLock | None) -> Iterator[RunLock]:
             yield own
 
 
-def _read_holder(path: Path) -> Holder:
+def _read_holder(path: AnyPath) -> Holder:
     stored: Any = read_json(path)
     try:
         return Holder(**{**stored, "process": Process(**stored["process"])})
     except (TypeError, KeyError) as error:
         raise CorruptFile(path, f"is no lock: {error}") from None
-
-
-def _age_s(path: Path) -> float:
-    """Seconds since a file was written, by the clock of its own file system: ours may differ."""
-    probe = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
-    try:
-        probe.touch()
-        return probe.stat().st_mtime - path.stat().st_mtime
-    finally:
-        probe.unlink(missing_ok=True)
 
 
 def _now() -> str:

@@ -1,20 +1,23 @@
 """The manifest of a compacted table: which parts are its rows, and what each part must hold.
 
-A part that the manifest does not name is no part of the table: it is left over from a compaction
-that died. Parts are never changed, only replaced by others.
+Each compaction publishes the next one, `OUT/<table>/manifest/<n 8d>.json`, by an exclusive create;
+the highest number holds. So a compaction that was suspended until another took its lock cannot put
+back what the other has replaced. A part that the manifest does not name is no part of the table: it
+is left over from a compaction that died. Parts are never changed, only replaced by others.
 """
 
 import re
+import uuid
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from storage.errors import CorruptFile
-from storage.filesystem import read_json, write_json
+from storage.errors import CorruptFile, InputError
+from storage.filesystem import AnyPath, create_exclusive, names_in, read_json, to_json
 from storage.schema import SCHEMA_VERSION
 from storage.trial_ids import check_trial_id
 
 PART_NAME = re.compile(r"part-[0-9a-f]{16}\.parquet")
+_NAME = re.compile(r"(\d{8,12})\.json", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -40,37 +43,83 @@ class Part:
         return sum(group.rows for group in self.row_groups)
 
 
-def read_manifest(path: Path) -> tuple[Part, ...] | None:
-    """The parts of a table, oldest first; None before its first compaction.
+@dataclass(frozen=True)
+class Manifest:
+    """The parts of a table, oldest first, as published the `number`-th time."""
+
+    number: int
+    parts: tuple[Part, ...]
+
+
+def read_manifest(table: AnyPath) -> Manifest | None:
+    """The manifest of the table in a folder; None before its first compaction.
 
     Raises:
         CorruptFile: the manifest cannot be read, or is missing although parts are there.
     """
-    try:
-        stored = read_json(path)
-    except FileNotFoundError:
-        if not _has_parts(path.parent / "compact"):
+    while True:
+        number = _highest(table)
+        if number is None and _has_parts(table):
+            # The first compaction publishes an empty manifest before it makes parts, so by now one
+            # is there, unless somebody has taken it away.
+            number = _highest(table)
+            if number is None:
+                raise CorruptFile(table / "manifest", "is missing, but compact/ holds parts")
+        if number is None:
             return None
-        # The first compaction publishes an empty manifest before it makes parts, so by now the
-        # manifest is there, unless somebody has taken it away.
+        path = _path(table, number)
         try:
-            stored = read_json(path)
-        except FileNotFoundError:
-            raise CorruptFile(path, "is missing, but compact/ holds parts") from None
-    return _parse(path, stored)
+            return Manifest(number, _parse(path, read_json(path)))
+        except FileNotFoundError:  # its successor has just replaced it
+            continue
 
 
-def write_manifest(path: Path, parts: tuple[Part, ...]) -> None:
-    """Publish the parts of a table."""
-    stored = [{**asdict(part), "rows": part.rows} for part in parts]
-    write_json(path, {"schema_version": SCHEMA_VERSION, "parts": stored}, indent=None)
+def publish_manifest(table: AnyPath, parts: tuple[Part, ...], after: int) -> None:
+    """Publish the parts of a table.
+
+    Args:
+        table: its folder.
+        parts: all of them.
+        after: the number of the manifest that this one follows from; 0: there was none.
+
+    Raises:
+        InputError: another one has been published meanwhile.
+    """
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "parts": [{**asdict(part), "rows": part.rows} for part in parts],
+        "written_by": uuid.uuid4().hex,  # tells two writers of the same parts apart
+    }
+    path = _path(table, after + 1)
+    made = create_exclusive(path, to_json(content, indent=None))
+    # A number that became free again is of the past: then a higher one is there.
+    if not made or _highest(table) != after + 1:
+        if made:
+            path.unlink(missing_ok=True)
+        raise InputError(f"{table}: another process has compacted this table meanwhile")
+    for number in _numbers(table):
+        if number <= after:
+            _path(table, number).unlink(missing_ok=True)
 
 
-def _has_parts(folder: Path) -> bool:
-    return folder.is_dir() and any(PART_NAME.fullmatch(path.name) for path in folder.iterdir())
+def _path(table: AnyPath, number: int) -> AnyPath:
+    return table / "manifest" / f"{number:08d}.json"
 
 
-def _parse(path: Path, stored: Any) -> tuple[Part, ...]:
+def _numbers(table: AnyPath) -> list[int]:
+    names = names_in(table / "manifest")
+    return [int(match[1]) for name in names if (match := _NAME.fullmatch(name))]
+
+
+def _highest(table: AnyPath) -> int | None:
+    return max(_numbers(table), default=None)
+
+
+def _has_parts(table: AnyPath) -> bool:
+    return any(PART_NAME.fullmatch(name) for name in names_in(table / "compact"))
+
+
+def _parse(path: AnyPath, stored: Any) -> tuple[Part, ...]:
     try:
         if stored["schema_version"] != SCHEMA_VERSION:
             raise CorruptFile(path, f"has schema version {stored['schema_version']}")

@@ -1,10 +1,8 @@
 """MaskStore: the masks of a run's trials, one row per trial, step and layer."""
 
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -14,6 +12,7 @@ from scipy.sparse import csr_array
 from storage.compaction import Compaction, compact_table
 from storage.encoding import decode_csr, decode_mask, encode_mask
 from storage.errors import CorruptFile, InputError
+from storage.filesystem import AnyPath, Location
 from storage.layout import StagedFile
 from storage.lock import RunLock
 from storage.mask_rows import INDEX_COLUMNS, LayerMask, check_rows, mask_rows, place_of, rows_of
@@ -43,7 +42,7 @@ class MaskStore:
         out: the run's folder; it need not hold any mask yet.
     """
 
-    def __init__(self, out: str | os.PathLike[str]) -> None:
+    def __init__(self, out: Location) -> None:
         self._table = StagedTable(out, _MASKS)
         self.out = self._table.out
 
@@ -55,7 +54,7 @@ class MaskStore:
         epoch: int,
         attempt: int,
         layers: Sequence[LayerMask],
-    ) -> Path:
+    ) -> AnyPath:
         """Commit one snapshot: it survives a crash of the machine once this returns.
 
         Appending the same snapshot again changes nothing.

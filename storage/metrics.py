@@ -1,11 +1,9 @@
 """MetricStore: what each trial measured, one row per trial and epoch."""
 
-import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from operator import itemgetter
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -13,6 +11,7 @@ import pyarrow as pa
 
 from storage.compaction import Compaction, compact_table
 from storage.errors import CorruptFile, InputError
+from storage.filesystem import AnyPath, Location
 from storage.layout import StagedFile
 from storage.lock import RunLock
 from storage.records import config_table
@@ -31,13 +30,13 @@ class MetricStore:
         out: the run's folder; it need not hold any metric yet.
     """
 
-    def __init__(self, out: str | os.PathLike[str]) -> None:
+    def __init__(self, out: Location) -> None:
         self._table = StagedTable(out, _METRICS)
         self.out = self._table.out
 
     def append(
         self, trial_id: str, study: str, attempt: int, rows: Sequence[Mapping[str, Any]]
-    ) -> Path | None:
+    ) -> AnyPath | None:
         """Commit some epochs' metrics: they survive a crash of the machine once this returns.
 
         Rows that this attempt has committed already may be given again: each is there once.

@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from storage.filesystem import create_exclusive
+from storage.filesystem import AnyPath, create_exclusive, read_bytes
 from storage.tracking_uri import redacted, sqlite_file
 
 # Limits of MLflow 3.17 (mlflow.utils.validation).
@@ -110,7 +110,7 @@ class Experiment:
         Refused: the experiment was deleted in MLflow.
     """
 
-    def __init__(self, uri: str, name: str, artifacts: Path) -> None:
+    def __init__(self, uri: str, name: str, artifacts: AnyPath) -> None:
         from mlflow import MlflowClient
 
         database = sqlite_file(uri)
@@ -118,7 +118,8 @@ class Experiment:
             _create_database(database)
             artifacts = database.parent / "mlartifacts"
         self._client = MlflowClient(tracking_uri=uri)
-        location = None if uri.startswith("http") else artifacts.as_uri()
+        folder = artifacts.as_uri() if isinstance(artifacts, Path) else str(artifacts)
+        location = None if uri.startswith("http") else folder
         self.id = self._find_or_create(name, location)
 
     def _find_or_create(self, name: str, location: str | None) -> str:
@@ -195,9 +196,13 @@ class Experiment:
         else:
             self._client.set_terminated(run_id, status=status, end_time=end_time)
 
-    def upload(self, run_id: str, path: Path, folder: str | None) -> None:
+    def upload(self, run_id: str, path: AnyPath, folder: str | None) -> None:
         """Put a file beneath the run's artifacts; one of that name is replaced."""
-        with _environment(_UPLOAD):
+        with _environment(_UPLOAD), tempfile.TemporaryDirectory() as drafts:
+            if not isinstance(path, Path):
+                draft = Path(drafts) / path.name
+                draft.write_bytes(read_bytes(path))
+                path = draft
             self._client.log_artifact(run_id, str(path), folder)
 
 

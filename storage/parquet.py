@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from storage.errors import CorruptFile
+from storage.filesystem import AnyPath, cannot_be_read, open_input
+from storage.retrying import retried
 
 ZSTD_LEVEL = 3
 # Level 15 takes 10% off the lists of the published masks (0.6% density) for half a millisecond
@@ -75,7 +77,7 @@ def write_table(file: BinaryIO, table: pa.Table, plain_columns: Sequence[str] = 
 
 
 @contextmanager
-def open_parquet(path: Path, footer: pq.FileMetaData | None = None) -> Iterator[pq.ParquetFile]:
+def open_parquet(path: AnyPath, footer: pq.FileMetaData | None = None) -> Iterator[pq.ParquetFile]:
     """An open file, whose reading raises CorruptFile inside the `with` as well.
 
     Args:
@@ -86,12 +88,18 @@ def open_parquet(path: Path, footer: pq.FileMetaData | None = None) -> Iterator[
         FileNotFoundError: it is not there; `filename` is its path.
         CorruptFile: it cannot be read.
     """
-    with reading(path), pa.OSFile(str(path), "rb") as source:
+    with reading(path), _source(path) as source:
         yield pq.ParquetFile(source, metadata=footer, page_checksum_verification=True)
 
 
+def _source(path: AnyPath) -> pa.NativeFile:
+    if isinstance(path, Path):
+        return retried(lambda: pa.OSFile(str(path), "rb"))
+    return pa.PythonFile(open_input(path), "r")
+
+
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(path: AnyPath) -> Iterator[None]:
     """Turn whatever reading `path` raises into CorruptFile."""
     try:
         yield
@@ -101,6 +109,9 @@ def reading(path: Path) -> Iterator[None]:
         if path.is_symlink():  # or readers would look for ever for what replaced it
             raise CorruptFile(path, "is a link to a file that is not there") from None
         raise FileNotFoundError(errno.ENOENT, "has gone", str(path)) from None
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError) as error:
+    except OSError as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise cannot_be_read(path, error, lines[0]) from None
+    except (pa.ArrowException, ValueError, KeyError, TypeError, IndexError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise CorruptFile(path, f"cannot be read: {lines[0]}") from None

@@ -3,13 +3,12 @@
 import uuid
 import zlib
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
 
 from storage.errors import CorruptFile
-from storage.filesystem import write_atomic
+from storage.filesystem import AnyPath, open_input, write_atomic
 from storage.manifest import Part, RowGroup
 from storage.parquet import open_writer, reading
 
@@ -24,7 +23,7 @@ RowGroups = Iterator[tuple[str, pa.Table]]  # trial_id, its rows
 
 
 def write_parts(
-    folder: Path, schema: pa.Schema, plain_columns: Sequence[str], groups: RowGroups
+    folder: AnyPath, schema: pa.Schema, plain_columns: Sequence[str], groups: RowGroups
 ) -> list[Part]:
     """Commit row groups to as few new parts as the limits above allow.
 
@@ -48,7 +47,7 @@ def is_small(part: Part) -> bool:
     return part.bytes < _SMALL_SHARE * PART_BYTES and groups < _SMALL_SHARE * PART_ROW_GROUPS
 
 
-def check_bytes(path: Path, part: Part) -> None:
+def check_bytes(path: AnyPath, part: Part) -> None:
     """Compare a part's size and checksum with the manifest.
 
     Raises:
@@ -57,16 +56,16 @@ def check_bytes(path: Path, part: Part) -> None:
     checksum = size = 0
     with reading(path):
         try:
-            with path.open("rb") as file:
+            with open_input(path) as file:
                 while block := file.read(2**22):
                     checksum = zlib.crc32(block, checksum)
                     size += len(block)
         except FileNotFoundError:
-            raise CorruptFile(path, "is missing, but manifest.json names it") from None
+            raise CorruptFile(path, "is missing, but the manifest names it") from None
     if size != part.bytes:
-        raise CorruptFile(path, f"has {size} bytes, manifest.json says {part.bytes}")
+        raise CorruptFile(path, f"has {size} bytes, the manifest says {part.bytes}")
     if checksum != part.crc32:
-        raise CorruptFile(path, "does not have the checksum that manifest.json says")
+        raise CorruptFile(path, "does not have the checksum that the manifest says")
 
 
 class _Checksummed:
@@ -92,7 +91,7 @@ class _Checksummed:
 
 
 def _write_part(
-    folder: Path,
+    folder: AnyPath,
     schema: pa.Schema,
     plain_columns: Sequence[str],
     first: tuple[str, pa.Table],
@@ -116,7 +115,7 @@ def _write_part(
         checksum, size = counted.crc32, counted.bytes
 
     name = f"part-{uuid.uuid4().hex[:16]}.parquet"
-    write_atomic(folder / name, write)
+    write_atomic(folder / name, write, repeatable=False)
     return Part(name, size, checksum, tuple(written)), pending
 
 

@@ -192,17 +192,17 @@ class Projection:
 
     def _send_files(self) -> None:
         run_id = self.parent.info.run_id
-        for path in run_files(self.run):
-            digest = file_digest(self.run.out / path)
-            tag = safe_key(_FILE + path.as_posix())
+        for name in run_files(self.run):
+            path = self.run.out / name
+            digest = file_digest(path)
+            tag = safe_key(_FILE + name)
             if self.parent.data.tags.get(tag) == digest:
                 continue
-            folder = path.parent.as_posix()
-            self.store.upload(run_id, self.run.out / path, None if folder == "." else folder)
+            self.store.upload(run_id, path, name.rpartition("/")[0] or None)
             points = []
             if path.name == "matrix.parquet":
                 key = safe_key(f"mean_distance_{path.parent.name}")
-                points = self._news({key: mean_distance(self.run.out / path)})
+                points = self._news({key: mean_distance(path)})
             self.store.log(run_id, points, tags={tag: digest})
             self.result.artifacts += 1
 

@@ -2,16 +2,22 @@
 
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import pandas as pd
 
 from storage.errors import CorruptFile, InputError
-from storage.filesystem import local_folder, read_json, write_json
+from storage.filesystem import (
+    AnyPath,
+    Location,
+    for_each,
+    names_in,
+    read_json,
+    run_folder,
+    write_json,
+)
 from storage.trial_ids import check_trial_id, is_trial_id
 
 State = Literal["pending", "running", "completed", "stopped", "failed"]
@@ -47,7 +53,7 @@ class TrialRecord:
     updated_at: str = ""
 
 
-def write_record(out: str | os.PathLike[str], record: TrialRecord) -> None:
+def write_record(out: Location, record: TrialRecord) -> None:
     """Commit a trial's record."""
     stored = asdict(record)
     stored["metrics"] = {
@@ -56,7 +62,7 @@ def write_record(out: str | os.PathLike[str], record: TrialRecord) -> None:
     write_json(_path(out, record.trial_id), stored)
 
 
-def read_record(out: str | os.PathLike[str], trial_id: str) -> TrialRecord:
+def read_record(out: Location, trial_id: str) -> TrialRecord:
     """A trial's record.
 
     Raises:
@@ -68,15 +74,17 @@ def read_record(out: str | os.PathLike[str], trial_id: str) -> TrialRecord:
         stored = read_json(path)
     except FileNotFoundError:
         raise InputError(
-            f"trial_id {trial_id}: {local_folder(out)} has no such trial, "
+            f"trial_id {trial_id}: {run_folder(out)} has no such trial, "
             f"it has {len(list_trials(out))}"
         ) from None
     return _parse(path, trial_id, stored)
 
 
-def read_records(out: str | os.PathLike[str]) -> dict[str, TrialRecord]:
+def read_records(out: Location) -> dict[str, TrialRecord]:
     """All records of a run, by trial_id."""
-    return {trial_id: read_record(out, trial_id) for trial_id in list_trials(out)}
+    trial_ids = list_trials(out)
+    found = for_each(lambda trial_id: read_record(out, trial_id), trial_ids, run_folder(out))
+    return dict(zip(trial_ids, found, strict=True))
 
 
 def flatten_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,7 +113,7 @@ def flatten_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def config_table(out: str | os.PathLike[str], taken: set[str]) -> pd.DataFrame:
+def config_table(out: Location, taken: set[str]) -> pd.DataFrame:
     """One row per trial: trial_id, the flat configuration, steps_per_epoch, total_steps, state.
 
     Args:
@@ -149,21 +157,18 @@ def merged_order(rows: Iterable[Iterable[str]]) -> list[str]:
     return order
 
 
-def _path(out: str | os.PathLike[str], trial_id: str) -> Path:
-    return local_folder(out) / "trials" / f"{check_trial_id(trial_id)}.json"
+def _path(out: Location, trial_id: str) -> AnyPath:
+    return run_folder(out) / "trials" / f"{check_trial_id(trial_id)}.json"
 
 
-def list_trials(out: str | os.PathLike[str]) -> list[str]:
+def list_trials(out: Location) -> list[str]:
     """The trials that have a record."""
-    try:
-        names = os.listdir(local_folder(out) / "trials")
-    except FileNotFoundError:
-        return []
+    names = names_in(run_folder(out) / "trials")
     stems = (name.removesuffix(".json") for name in names if name.endswith(".json"))
     return sorted(stem for stem in stems if is_trial_id(stem))
 
 
-def _parse(path: Path, trial_id: str, stored: Any) -> TrialRecord:
+def _parse(path: AnyPath, trial_id: str, stored: Any) -> TrialRecord:
     names = {f.name for f in fields(TrialRecord)}
     if not isinstance(stored, dict) or set(stored) != names:
         raise CorruptFile(path, "is no trial's record: its keys are others")

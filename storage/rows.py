@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from storage.attempts import list_attempts, read_claims
+from storage.filesystem import AnyPath, for_each
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,14 @@ class Chunk:
         load: gives the rows for which its argument, (n,) bool, is true.
     """
 
-    path: Path
+    path: AnyPath
     trial_ids: NDArray[np.object_] | str
     steps: NDArray[np.int64]
     attempts: NDArray[np.int16]
     load: Callable[[NDArray[np.bool_]], pa.Table]
 
 
-def chunk_of_table(path: Path, table: pa.Table) -> Chunk:
+def chunk_of_table(path: AnyPath, table: pa.Table) -> Chunk:
     """A chunk of rows that have been read already."""
     return Chunk(
         path,
@@ -42,7 +42,7 @@ def chunk_of_table(path: Path, table: pa.Table) -> Chunk:
     )
 
 
-def count_rows(out: Path, chunks: Sequence[Chunk]) -> list[NDArray[np.bool_]]:
+def count_rows(out: AnyPath, chunks: Sequence[Chunk]) -> list[NDArray[np.bool_]]:
     """Which rows count.
 
     A row counts when no later attempt of its trial began before its step. Where two chunks hold the
@@ -78,15 +78,16 @@ def count_rows(out: Path, chunks: Sequence[Chunk]) -> list[NDArray[np.bool_]]:
 
 
 def _last_steps(
-    out: Path, trials: NDArray[np.intp], trial_ids: list[str], attempts: NDArray[np.int16]
+    out: AnyPath, trials: NDArray[np.intp], trial_ids: list[str], attempts: NDArray[np.int16]
 ) -> NDArray[np.int64]:
     """For each row, the last step that its attempt was entitled to."""
     last = np.full(trials.size, np.iinfo(np.int64).max)
     lowest = np.full(len(trial_ids), np.iinfo(np.int16).max)
     np.minimum.at(lowest, trials, attempts)
-    for trial, trial_id in enumerate(trial_ids):
+    listed = for_each(lambda trial_id: list_attempts(out, trial_id), trial_ids, out)
+    for trial, (trial_id, numbers) in enumerate(zip(trial_ids, listed, strict=True)):
         # Nearly all trials have one attempt; only where there is a later one need claims be read.
-        if max(list_attempts(out, trial_id), default=0) <= lowest[trial]:
+        if max(numbers, default=0) <= lowest[trial]:
             continue
         rows = np.flatnonzero(trials == trial)
         for claim in read_claims(out, trial_id):

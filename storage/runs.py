@@ -1,18 +1,23 @@
 """Run: one OUT folder, and the way to everything in it."""
 
-import os
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from storage.attempts import list_claimed, read_claims
 from storage.errors import CorruptFile, InputError
-from storage.filesystem import local_folder, read_json, write_atomic, write_json
+from storage.filesystem import (
+    AnyPath,
+    Location,
+    read_json,
+    run_folder,
+    write_atomic,
+    write_json,
+)
 from storage.masks import MaskStore
 from storage.metrics import MetricStore
 from storage.records import (
@@ -41,14 +46,14 @@ class Run:
             schema_version.
     """
 
-    def __init__(self, out: Path, info: dict[str, Any]) -> None:
+    def __init__(self, out: AnyPath, info: dict[str, Any]) -> None:
         self.out = out
         self.info = info
 
     @classmethod
     def create(
         cls,
-        out: str | os.PathLike[str],
+        out: Location,
         study_name: str,
         study_yaml: str,
         versions: Mapping[str, str],
@@ -64,7 +69,7 @@ class Run:
         Raises:
             InputError: the folder holds a run.
         """
-        folder = local_folder(out)
+        folder = run_folder(out)
         if (folder / "run.json").exists():
             raise InputError(f"{folder} holds a run already")
         info = {
@@ -79,13 +84,13 @@ class Run:
         return cls(folder, info)
 
     @classmethod
-    def open(cls, out: str | os.PathLike[str]) -> "Run":
+    def open(cls, out: Location) -> "Run":
         """The run in a folder.
 
         Raises:
             InputError: there is none, or one that this program cannot read.
         """
-        folder = local_folder(out)
+        folder = run_folder(out)
         path = folder / "run.json"
         try:
             info = read_json(path)
@@ -191,23 +196,23 @@ class Run:
         return problems
 
     @property
-    def study_path(self) -> Path:
+    def study_path(self) -> AnyPath:
         """The study file as resolved."""
         return self.out / "study.yaml"
 
     @property
-    def report_folder(self) -> Path:
+    def report_folder(self) -> AnyPath:
         """Where the report is written."""
         return self.out / "report"
 
-    def log_path(self, trial_id: str) -> Path:
+    def log_path(self, trial_id: str) -> AnyPath:
         """A trial's log."""
         return self.out / "logs" / f"{check_trial_id(trial_id)}.log"
 
-    def checkpoint_folder(self, trial_id: str) -> Path:
+    def checkpoint_folder(self, trial_id: str) -> AnyPath:
         """A trial's checkpoints."""
         return self.out / "checkpoints" / check_trial_id(trial_id)
 
-    def weights_path(self, trial_id: str) -> Path:
+    def weights_path(self, trial_id: str) -> AnyPath:
         """A trial's final weights."""
         return self.checkpoint_folder(trial_id) / "weights.safetensors"

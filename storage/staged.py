@@ -5,10 +5,8 @@ first and the manifest second: whatever was committed before is in one of them o
 in both counts once. When a file has gone meanwhile, the reader does all of it again.
 """
 
-import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import numpy as np
@@ -17,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from storage.errors import CorruptFile, InputError
-from storage.filesystem import write_atomic
+from storage.filesystem import AnyPath, Location, for_each, write_atomic
 from storage.layout import StagedFile, TableFolder
 from storage.manifest import Part, read_manifest
 from storage.parquet import open_parquet, write_table
@@ -56,11 +54,11 @@ class StagedTable(TableFolder):
         kind: which table.
     """
 
-    def __init__(self, out: str | os.PathLike[str], kind: TableKind) -> None:
+    def __init__(self, out: Location, kind: TableKind) -> None:
         super().__init__(out, kind.name)
         self.kind = kind
 
-    def commit(self, path: Path, table: pa.Table) -> None:
+    def commit(self, path: AnyPath, table: pa.Table) -> None:
         """Write one staged file; durable when this returns."""
 
         def write(file: BinaryIO) -> None:
@@ -85,7 +83,7 @@ class StagedTable(TableFolder):
         columns: Sequence[str] | None,
         trial_ids: Collection[str] | None = None,
         steps: Mapping[str, Collection[int]] | None = None,
-    ) -> list[tuple[Path, pa.Table]]:
+    ) -> list[tuple[AnyPath, pa.Table]]:
         """The rows that count, each once, file by file.
 
         Args:
@@ -110,26 +108,32 @@ class StagedTable(TableFolder):
             try:
                 return read()
             except FileNotFoundError as gone:
-                path = Path(str(gone.filename))
-                named = {part.file for part in read_manifest(self.manifest_path) or ()}
-                if path.parent == self.compact_folder and path.name in named:
-                    raise CorruptFile(path, "is missing, but manifest.json names it") from None
+                folder, _, name = str(gone.filename).rpartition("/")
+                if folder == str(self.compact_folder) and name in self.named_parts():
+                    path = self.compact_folder / name
+                    raise CorruptFile(path, "is missing, but the manifest names it") from None
+
+    def named_parts(self) -> set[str]:
+        """The files that the manifest names now."""
+        manifest = read_manifest(self.folder)
+        return {part.file for part in manifest.parts} if manifest else set()
 
     def _read_once(
         self,
         columns: Sequence[str] | None,
         trial_ids: Collection[str] | None,
         steps: Mapping[str, Collection[int]] | None,
-    ) -> list[tuple[Path, pa.Table]]:
+    ) -> list[tuple[AnyPath, pa.Table]]:
         listing = self.listing(trial_ids)
         with_keys = None if columns is None else [*dict.fromkeys([*columns, *KEY_COLUMNS])]
         # Later chunks win: parts over staged files, which are soon to be deleted.
-        chunks = [
-            self.staged_chunk(file, with_keys)
+        wanted_files = [
+            file
             for file in listing.staged
             if steps is None or not self.kind.one_step_per_file or file.step in steps[file.trial_id]
         ]
-        for part in listing.parts or ():
+        chunks = [*for_each(lambda f: self.staged_chunk(f, with_keys), wanted_files, self.out)]
+        for part in listing.parts:
             groups = [
                 number
                 for number, group in enumerate(part.row_groups)
@@ -188,7 +192,7 @@ class StagedTable(TableFolder):
             self.check_rows(file.path, table)
         return table
 
-    def check_rows(self, path: Path, table: pa.Table) -> None:
+    def check_rows(self, path: AnyPath, table: pa.Table) -> None:
         """Check whole rows against themselves.
 
         Raises:
@@ -232,7 +236,7 @@ class StagedTable(TableFolder):
             table = source.read_row_groups(list(groups), columns=columns)
         expected = {part.row_groups[number].trial_id for number in groups}
         if set(table.column("trial_id").unique().to_pylist()) != expected:
-            raise CorruptFile(path, "its rows are not of the trials that manifest.json says")
+            raise CorruptFile(path, "its rows are not of the trials that the manifest says")
         return table
 
     def check_part(self, part: Part, source: pq.ParquetFile) -> None:
@@ -244,14 +248,14 @@ class StagedTable(TableFolder):
         path = self.compact_folder / part.file
         size = path.stat().st_size
         if size != part.bytes:
-            raise CorruptFile(path, f"has {size} bytes, manifest.json says {part.bytes}")
+            raise CorruptFile(path, f"has {size} bytes, the manifest says {part.bytes}")
         self._check_schema(path, source.schema_arrow)
         metadata = source.metadata
         rows = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
         if rows != [group.rows for group in part.row_groups]:
-            raise CorruptFile(path, "does not have the row groups that manifest.json says")
+            raise CorruptFile(path, "does not have the row groups that the manifest says")
 
-    def _check_schema(self, path: Path, found: pa.Schema) -> None:
+    def _check_schema(self, path: AnyPath, found: pa.Schema) -> None:
         check_schema(str(path), found, self.kind.schema, self.kind.more_doubles)
 
 

@@ -8,15 +8,16 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from storage.attempts import Claim
+from storage.distance_store import CHANCE, CHANCE_CLASSES, list_names
 from storage.errors import InputError
+from storage.filesystem import AnyPath, names_in, open_input, walk_files
 from storage.mlflow_client import Point, safe_key
+from storage.parquet import open_parquet
 from storage.records import TrialRecord, flatten_config
 from storage.runs import Run
 
@@ -29,6 +30,7 @@ STATUS = {
 }
 ENDED = {"completed", "stopped", "failed"}
 NEVER_AGAIN = {"completed", "stopped"}  # no later attempt makes these trials' epochs again
+_OF_DISTANCES = {"spec.json", "matrix.parquet", "labels.parquet", CHANCE, CHANCE_CLASSES}
 _NOT_METRICS = {"study", "trial_id", "attempt", "epoch", "step", "written_at"}
 
 
@@ -131,28 +133,26 @@ def run_status(records: Mapping[str, TrialRecord]) -> tuple[str, int | None]:
     return "FAILED" if states == {"failed"} else "FINISHED", end
 
 
-def run_files(run: Run) -> list[Path]:
+def run_files(run: Run) -> list[str]:
     """What the parent carries as artifacts, relative to OUT: study, matrices, report."""
-    files = [run.out / "study.yaml", run.out / "run.json"]
-    for name in ("spec", "matrix", "labels", "chance", "chance_classes"):
-        files += sorted(run.out.glob(f"distances/*/{name}.*"))
-    files += sorted(run.report_folder.rglob("*"))
-    return [
-        path.relative_to(run.out)
-        for path in files
-        if path.is_file() and not path.name.startswith(".")
-    ]
+    files = ["study.yaml", "run.json"]
+    for name in list_names(run.out):
+        inside = names_in(run.out / "distances" / name)
+        files += [f"distances/{name}/{file}" for file in inside if file in _OF_DISTANCES]
+    begin = len(str(run.out)) + 1
+    files += [str(path)[begin:] for path, _ in walk_files(run.report_folder)]
+    return [file for file in files if not file.rpartition("/")[2].startswith(".")]
 
 
-def file_digest(path: Path) -> str:
-    with path.open("rb") as file:
+def file_digest(path: AnyPath) -> str:
+    with open_input(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def mean_distance(matrix: Path) -> float:
+def mean_distance(matrix: AnyPath) -> float:
     """Mean of the `network` column of a matrix.parquet, however many pairs it holds; NaN for 0."""
     total, pairs = 0.0, 0
-    with pq.ParquetFile(matrix) as file:
+    with open_parquet(matrix) as file:
         for batch in file.iter_batches(columns=["network"]):
             values = batch.column(0).to_numpy(zero_copy_only=False)
             total += float(np.nansum(values))

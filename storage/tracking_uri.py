@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 import yaml
 
 from storage.errors import CorruptFile, InputError
-from storage.filesystem import local_folder
+from storage.filesystem import AnyPath, Location, run_folder
 
 HIDDEN = "***"
 ANSWER_SECONDS = 2.0  # how long a server may take to show that it is there
@@ -44,14 +44,20 @@ def redacted(text: str) -> str:
     return _SECRET_QUERY.sub(rf"\1{HIDDEN}", _USERINFO.sub(rf"\1{HIDDEN}@", text))
 
 
-def default_uri(out: str | Path) -> str:
+def default_uri(out: Location) -> str:
     """The SQLite store beside OUT, `<parent of OUT>/mlflow.db`, shared by the runs of a folder.
 
     Raises:
         InputError: OUT is not a local folder, or its path holds a character that a database
             address gives another meaning.
     """
-    parent = local_folder(out).parent
+    folder = run_folder(out)
+    if not isinstance(folder, Path):
+        raise InputError(
+            f"MLflow's default database cannot lie in {folder}: give an address with "
+            "--tracking-uri, the study's tracking.uri or MLFLOW_TRACKING_URI"
+        )
+    parent = folder.parent
     if any(sign in str(parent) for sign in "%?"):
         raise InputError(
             f"MLflow's default database cannot lie in {parent} (a % or ? in the path): "
@@ -60,7 +66,7 @@ def default_uri(out: str | Path) -> str:
     return f"sqlite:///{parent / 'mlflow.db'}"
 
 
-def resolve_uri(out: str | Path, explicit: str | None = None, study_uri: str | None = None) -> str:
+def resolve_uri(out: Location, explicit: str | None = None, study_uri: str | None = None) -> str:
     """The first that is given: `explicit`, the study's, MLFLOW_TRACKING_URI, the default.
 
     Raises:
@@ -79,7 +85,7 @@ def resolve_uri(out: str | Path, explicit: str | None = None, study_uri: str | N
     return uri
 
 
-def study_tracking(out: Path) -> dict[str, Any]:
+def study_tracking(out: AnyPath) -> dict[str, Any]:
     """The `tracking` section of OUT/study.yaml ({} when there is none).
 
     Raises:

@@ -1,11 +1,11 @@
 """Reading every byte of a table, to name each file that is not what was written."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from storage.errors import CorruptFile
+from storage.filesystem import AnyPath
 from storage.layout import STAGED_NAME
-from storage.manifest import PART_NAME, Part, read_manifest
+from storage.manifest import PART_NAME, Part
 from storage.parquet import open_parquet
 from storage.parts import check_bytes
 from storage.staged import StagedTable
@@ -19,13 +19,13 @@ def verify_table(table: StagedTable) -> list[CorruptFile]:
     replaces meanwhile are passed over, and the new ones read.
     """
     problems = list(_strangers(table))
-    seen: set[Path] = set()
+    seen: set[AnyPath] = set()
     while True:
         try:
             listing = table.listing()
         except CorruptFile as problem:
             return [*problems, problem]
-        parts = {table.compact_folder / part.file: part for part in listing.parts or ()}
+        parts = {table.compact_folder / part.file: part for part in listing.parts}
         staged = {file.path: file for file in listing.staged}
         news = [path for path in (*staged, *parts) if path not in seen]
         if not news:
@@ -52,10 +52,10 @@ def _check_part(table: StagedTable, part: Part) -> None:
             for number, group in enumerate(part.row_groups):
                 rows = source.read_row_group(number)
                 if rows.column("trial_id").unique().to_pylist() != [group.trial_id]:
-                    raise CorruptFile(path, "does not have the trials that manifest.json says")
+                    raise CorruptFile(path, "does not have the trials that the manifest says")
                 table.check_rows(path, rows)
     except (CorruptFile, FileNotFoundError):
-        named = {other.file for other in read_manifest(table.manifest_path) or ()}
+        named = table.named_parts()
         if part.file in named:
             raise
         # Replaced meanwhile: what it held is elsewhere now.

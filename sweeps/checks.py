@@ -10,7 +10,7 @@ import torch
 from cluster import check_address
 from storage.durations import Duration
 from storage.errors import InputError
-from storage.filesystem import local_folder
+from storage.filesystem import AnyPath, Location, names_in, read_bytes, run_folder
 from storage.records import flatten_config
 from storage.runs import Run
 from storage.schema import MASK_PAYLOAD, MASK_SCHEMA
@@ -31,20 +31,20 @@ _SAME = ("data", "model", "method", "optimizer", "epochs", "seed", "seeds", "spa
 class CheckedJob:
     """A study that can run: where, tracked by what, and its planned trials."""
 
-    folder: Path
+    folder: AnyPath
     uri: str
     trials: list[PlannedTrial]
 
 
 def check_job(
-    study: Study, out: str | Path | None, address: str | None, tracking_uri: str | None
+    study: Study, out: Location | None, address: str | None, tracking_uri: str | None
 ) -> CheckedJob:
     """Check a job whole; makes nothing.
 
     Raises:
         InputError: the first thing that is wrong, in one line.
     """
-    folder = local_folder(out if out is not None else Path("runs") / study.name)
+    folder = run_folder(out if out is not None else Path("runs") / study.name)
     check_resources(study, address)
     try:
         check_address(address)
@@ -100,7 +100,7 @@ def check_resources(study: Study, address: str | None) -> None:
         raise InputError(f"resources.cpu: {wanted.cpu:g} is not allowed: {cpus} CPUs are here")
 
 
-def check_out(study: Study, folder: Path, trials: Sequence[PlannedTrial]) -> None:
+def check_out(study: Study, folder: AnyPath, trials: Sequence[PlannedTrial]) -> None:
     """OUT is new, or holds this very study, perhaps a smaller one.
 
     Raises:
@@ -112,7 +112,7 @@ def check_out(study: Study, folder: Path, trials: Sequence[PlannedTrial]) -> Non
         check_vacant(folder)
 
 
-def check_vacant(folder: Path) -> None:
+def check_vacant(folder: AnyPath) -> None:
     """OUT is new, or holds a run; else nothing of ours may be put beside what it holds.
 
     Raises:
@@ -123,8 +123,9 @@ def check_vacant(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--out {folder}: is not a folder")
     begun = {"lock", "study.yaml"}  # all that is there before run.json is
-    names = [path.name for path in folder.iterdir()] if folder.exists() else []
-    strangers = [name for name in names if name not in begun and not name.startswith(".")]
+    strangers = [
+        name for name in names_in(folder) if name not in begun and not name.startswith(".")
+    ]
     if strangers:
         raise InputError(
             f"--out {folder}: holds {strangers[0]} but no run.json: "
@@ -132,7 +133,7 @@ def check_vacant(folder: Path) -> None:
         )
 
 
-def _check_same(study: Study, folder: Path, trials: Sequence[PlannedTrial]) -> None:
+def _check_same(study: Study, folder: AnyPath, trials: Sequence[PlannedTrial]) -> None:
     run = Run.open(folder)
     if run.study != study.name:
         raise InputError(
@@ -159,7 +160,7 @@ def _check_same(study: Study, folder: Path, trials: Sequence[PlannedTrial]) -> N
             )
 
 
-def _check_same_search(study: Study, stored: Study, folder: Path) -> None:
+def _check_same_search(study: Study, stored: Study, folder: AnyPath) -> None:
     asked = study.search.model_dump(exclude={"num_samples"})
     same = {key: getattr(study, key) == getattr(stored, key) for key in _SAME}
     same["search"] = asked == stored.search.model_dump(exclude={"num_samples"})
@@ -172,4 +173,4 @@ def _check_same_search(study: Study, stored: Study, folder: Path) -> None:
 
 def stored_study(run: Run) -> Study:
     """The study that a run was made of."""
-    return parse_study(run.study_path.read_text("utf-8"), name=str(run.study_path))
+    return parse_study(read_bytes(run.study_path).decode(), name=str(run.study_path))

@@ -5,13 +5,13 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 
 from storage.errors import InputError
+from storage.filesystem import run_folder
 from sweeps.import_command import import_command
 
 INTERRUPTED = 130  # what a shell gives for a program that Ctrl-C ended
@@ -95,10 +95,9 @@ def run(
 def resume(out: str, retry_failed: bool, address: str | None, tracking_uri: str | None) -> None:
     """Go on with the run in OUT after whatever stopped it; finished trials do not run again."""
     from storage.runs import Run
-    from sweeps.study_file import load_study
+    from sweeps.checks import stored_study
 
-    stored = Run.open(out)
-    _run_job(load_study(stored.study_path), out, address, tracking_uri, retry_failed)
+    _run_job(stored_study(Run.open(out)), out, address, tracking_uri, retry_failed)
 
 
 def _run_job(
@@ -137,7 +136,7 @@ def _resumable(out: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        begun = (Path(out) / "run.json").exists()
+        begun = (run_folder(out) / "run.json").exists()
         how = f"go on with: toposweep resume {out}" if begun else "nothing had begun"
         raise _Interrupted(f"interrupted; {how}") from None
     finally:

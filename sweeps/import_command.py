@@ -37,14 +37,14 @@ def import_command(sources: tuple[str, ...], out: str, **options: Any) -> None:
     Connections are what a mask beside the weights says (weight_mask, mask), else the weights that
     are not 0. What is in the run's folder already stays as it is.
     """
-    from storage.filesystem import local_folder
+    from storage.filesystem import run_folder
     from storage.importers import ImportOptions, import_networks
     from sweeps.checks import check_vacant
     from sweeps.job import versions
     from sweeps.progress import ConsoleProgress
 
     console = Console(soft_wrap=True, markup=False, highlight=False)
-    check_vacant(local_folder(out))
+    check_vacant(run_folder(out))
     with ConsoleProgress(console).snapshots() as progress:
         result = import_networks(sources, out, ImportOptions(**options), versions(), progress)
     _print(result, console)

@@ -6,6 +6,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from storage.distance_store import check_distance_name
 from storage.errors import InputError
+from storage.filesystem import read_bytes
 from storage.importers import is_imported
 from storage.runs import Run
 from sweeps.study import Study, Tracking
@@ -41,7 +42,7 @@ def settings_of_run(run: Run) -> Study | ImportedStudy:
     Raises:
         InputError: it is not what it should be.
     """
-    text, name = run.study_path.read_text("utf-8"), str(run.study_path)
+    text, name = read_bytes(run.study_path).decode(), str(run.study_path)
     if not is_imported(run):
         return parse_study(text, name=name)
     return validated(ImportedStudy, parse_mapping(text, name), name)

@@ -11,7 +11,7 @@ from typing import Any
 from cluster import Cluster, connect
 from storage.distance_store import check_distance_name
 from storage.errors import InputError
-from storage.filesystem import write_atomic
+from storage.filesystem import AnyPath, Location, write_atomic
 from storage.lock import RunLock
 from storage.runs import Run
 from storage.tracking import SyncResult, Tracker, redacted, resolve_uri, sync
@@ -37,12 +37,12 @@ class Outcome:
     problems: list[str] = field(default_factory=list)  # parts that are missing: exit code 1
     warnings: list[str] = field(default_factory=list)  # what can be made good later
     tracking_uri: str = ""
-    report: Path | None = None
+    report: AnyPath | None = None
 
 
 def run_study(
     study: Study | Mapping[str, Any] | str | Path,
-    out: str | Path | None = None,
+    out: Location | None = None,
     *,
     address: str | None = None,
     tracking_uri: str | None = None,
@@ -72,7 +72,7 @@ def run_study(
 
 def run_job(
     study: Study,
-    out: str | Path | None = None,
+    out: Location | None = None,
     *,
     address: str | None = None,
     tracking_uri: str | None = None,
@@ -104,7 +104,7 @@ def run_job(
 
 
 def distances_job(
-    out: str | Path,
+    out: Location,
     name: str | None,
     changes: Mapping[str, Any],
     *,
@@ -147,7 +147,7 @@ def distances_job(
     return done
 
 
-def sync_job(out: str | Path, tracking_uri: str | None) -> SyncResult:
+def sync_job(out: Location, tracking_uri: str | None) -> SyncResult:
     """Bring MLflow up to what OUT holds."""
     run = Run.open(out)
     tracking = settings_of_run(run).tracking
@@ -156,7 +156,9 @@ def sync_job(out: str | Path, tracking_uri: str | None) -> SyncResult:
         return sync(run, uri, tracking.experiment)
 
 
-def open_run(study: Study, folder: Path, trials: Sequence[PlannedTrial], retry_failed: bool) -> Run:
+def open_run(
+    study: Study, folder: AnyPath, trials: Sequence[PlannedTrial], retry_failed: bool
+) -> Run:
     """The run in `folder`, made or grown so that every planned trial has a record."""
     text = study_yaml(study)
     if (folder / "run.json").exists():

@@ -5,7 +5,6 @@ nor mlflow.
 """
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ import yaml
 from storage.distance_store import CHANCE
 from storage.distances import StoredDistances
 from storage.errors import InputError
-from storage.filesystem import write_atomic
+from storage.filesystem import AnyPath, names_in, write_atomic
 from storage.importers import is_imported
 from storage.runs import Run
 from sweeps.configurations import (
@@ -56,7 +55,7 @@ BY_DENSITY = "paler for its sparser configurations"
 BY_ORDER = "in other shades for its configurations"
 
 
-def build_report(run: Run) -> Path:
+def build_report(run: Run) -> AnyPath:
     """Write OUT/report/index.html and its pictures anew.
 
     Each file appears whole or not at all, the page last; pictures of an earlier report that this
@@ -114,15 +113,16 @@ def build_report(run: Run) -> Path:
     return _write(run, page)
 
 
-def _write(run: Run, page: Page) -> Path:
+def _write(run: Run, page: Page) -> AnyPath:
     pictures = [picture for section in page.sections for picture in section.pictures]
     for picture in pictures:
         write_atomic(run.report_folder / picture.file, picture.png)
     index = run.report_folder / "index.html"
     write_atomic(index, render(page).encode())
-    for old in run.report_folder.glob("*.png"):
-        if old.name not in {picture.file for picture in pictures}:
-            old.unlink(missing_ok=True)
+    kept = {picture.file for picture in pictures}
+    for name in names_in(run.report_folder):
+        if name.endswith(".png") and name not in kept:
+            (run.report_folder / name).unlink(missing_ok=True)
     return index
 
 

@@ -6,7 +6,6 @@ Tuner for what is left to do.
 
 import logging
 import math
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from storage.filesystem import remove_folder
 from storage.lock import RunLock
 from storage.records import ENDED
 from storage.runs import Run, TrialRecord
@@ -93,7 +93,7 @@ def run_sweep(
     ours = [records[trial.trial_id] for trial in trials] or records.values()
     if any(record.state not in ENDED for record in ours):
         raise KeyboardInterrupt  # a signal made Tune leave before the end
-    shutil.rmtree(run.out / "tune", ignore_errors=True)  # Tune's own state has served
+    remove_folder(run.out / "tune")  # Tune's own state has served
 
 
 def _trial_name(trial: Any) -> str:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from storage.distances import list_distances
 from storage.errors import CorruptFile
+from storage.filesystem import AnyPath, run_folder
 from storage.lock import RunLock
 from storage.runs import Run
 from sweeps.configurations import name_configurations
@@ -55,9 +56,11 @@ def print_status(out: str, console: Console) -> None:
         console.print(f"  driver     none; go on with: toposweep resume {out}")
 
 
-def shown(path: Path | str) -> str:
+def shown(path: AnyPath | str) -> str:
     """A path as the user would type it: relative where it lies below this folder."""
-    path = Path(path)
+    path = run_folder(path)
+    if not isinstance(path, Path):
+        return str(path)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
@@ -86,7 +89,8 @@ def print_outcome(outcome: "Outcome", console: Console) -> None:
     console.print(f"metrics    {shown(run.out / 'metrics')}")
     for spec in list_distances(run.out):
         console.print(f"distances  {spec.describe()} -> {shown(spec.path)}")
-    console.print(f"report     {shown(outcome.report or '')}")
+    if outcome.report is not None:
+        console.print(f"report     {shown(outcome.report)}")
     if outcome.tracking_uri.startswith("sqlite"):
         console.print(f"mlflow     {mlflow_command(outcome.tracking_uri)}")
     else:

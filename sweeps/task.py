@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from storage.filesystem import names_in
 from storage.runs import Run, TrialRecord
 from sweeps.plan import PlannedTrial
 from sweeps.study import Study
@@ -54,8 +55,10 @@ def pending_record(study: Study, trial: PlannedTrial) -> TrialRecord:
 
 def drop_checkpoints(run: Run, trial_id: str) -> None:
     """Delete a completed trial's checkpoints: its final weights stay, nothing goes on from it."""
-    for path in run.checkpoint_folder(trial_id).glob("*.pt"):
-        path.unlink(missing_ok=True)
+    folder = run.checkpoint_folder(trial_id)
+    for name in names_in(folder):
+        if name.endswith(".pt"):
+            (folder / name).unlink(missing_ok=True)
 
 
 def now() -> str:

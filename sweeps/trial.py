@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +19,8 @@ from storage import CorruptFile, LayerMask, MaskStore, MetricStore
 from storage.attempts import Claim, claim_attempt, is_current, read_claims
 from storage.checkpoints import list_checkpoints, prune_checkpoints, write_checkpoint
 from storage.durations import parse_duration
-from storage.filesystem import write_atomic
+from storage.filesystem import AnyPath, write_atomic
+from storage.logs import log_handler
 from storage.runs import Run
 from sweeps.task import TrialTask
 from sweeps.training.loop import Training
@@ -268,15 +268,14 @@ def run_trial(task: TrialTask) -> dict[str, Any]:
     return result
 
 
-def _open_log(path: Path, trial_id: str) -> logging.Logger:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _open_log(path: AnyPath, trial_id: str) -> logging.Logger:
     logger = logging.getLogger(f"toposweep.trial.{trial_id}")
     logger.setLevel(logging.INFO)
     logger.propagate = False
     for handler in list(logger.handlers):
         handler.close()
         logger.removeHandler(handler)
-    handler = logging.FileHandler(path)
+    handler = log_handler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger.addHandler(handler)
     return logger

@@ -8,7 +8,6 @@ of the matrix are drawn, rewired (`chance`) and compared.
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from storage.chance_store import ChanceStore, chance_schema
+from storage.filesystem import Location
 from topology.chance import CHANCE_VERSION, level_of, rewired_distances
 from topology.comparison import Metric
 from topology.degree_classes import degree_classes, degree_profile
@@ -55,7 +55,7 @@ class ChanceJob:
 
 
 def update_chance(
-    out: str | Path,
+    out: Location,
     name: str,
     plan: Plan,
     metric: Metric,
@@ -137,7 +137,7 @@ def compute_chance(job: ChanceJob) -> NDArray[np.float64]:
     )
 
 
-def _classes(out: str | Path, plan: Plan, compute: Compute) -> list[str]:
+def _classes(out: Location, plan: Plan, compute: Compute) -> list[str]:
     """The name of each snapshot's class; classes are those of its group."""
     starts = range(0, len(plan.snapshots), _SNAPSHOTS_AT_ONCE)
     jobs = [ProfileJob(str(out), tuple(plan.snapshots[k : k + _SNAPSHOTS_AT_ONCE])) for k in starts]

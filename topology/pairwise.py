@@ -14,7 +14,6 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 from storage.distance_schema import distance_schema
 from storage.distance_store import DistanceStore
 from storage.errors import InputError
-from storage.filesystem import local_folder
+from storage.filesystem import AnyPath, Location, run_folder
 from storage.masks import MaskStore
 from topology.chance_stage import update_chance
 from topology.comparison import Method, Metric
@@ -99,11 +98,11 @@ class DistanceResult:
     groups: tuple[int, ...]
     left_out: tuple[str, ...]
     seconds: float
-    path: Path
+    path: AnyPath
 
 
 def run_distances(
-    out: str | Path,
+    out: Location,
     name: str,
     spec: DistanceSpec,
     progress: Callable[[int, int], None] | None = None,
@@ -123,7 +122,7 @@ def run_distances(
         CorruptFile: a mask file is damaged.
     """
     begin = time.monotonic()
-    out = local_folder(out)  # a worker is in another folder
+    out = run_folder(out)  # a worker is in another folder
     store = DistanceStore(out, name)
     labels, snapshots, left_out = compared_snapshots(MaskStore(out).index(), spec)
     plan = plan_tiles(snapshots, spec.metric)

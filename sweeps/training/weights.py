@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from os import PathLike
-from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
 from storage.errors import CorruptFile, InputError
+from storage.filesystem import Location, read_bytes, run_folder
 from sweeps.training.models import MODELS
 from sweeps.training.settings import parse_settings
 
@@ -30,20 +29,20 @@ def weights_to_bytes(
     return content
 
 
-def load_model(path: str | PathLike[str]) -> nn.Module:
+def load_model(path: Location) -> nn.Module:
     """The model whose weights ``save_weights`` wrote, on the CPU, in eval mode.
 
     It takes inputs as the data set gives them (``load_dataset``), scaled, (n, *input_shape).
     Raises InputError where there is no such file and CorruptFile where it is something else.
     """
-    path = Path(path)
+    path = run_folder(path)
     try:
-        content = path.read_bytes()
-        with safe_open(path, framework="pt") as opened:
-            about = json.loads((opened.metadata() or {})[_METADATA])
+        content = read_bytes(path)
+        tensors = load(content)  # which checks the header as well
+        about = json.loads(_header(content)["__metadata__"][_METADATA])
         model_class, settings = parse_settings("model", about["config"]["model"], MODELS)
         model: nn.Module = model_class(settings, tuple(about["input_shape"]), about["n_classes"])
-        model.load_state_dict(load(content))
+        model.load_state_dict(tensors)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except KeyError:
@@ -51,3 +50,10 @@ def load_model(path: str | PathLike[str]) -> nn.Module:
     except (SafetensorError, ValueError, RuntimeError) as error:
         raise CorruptFile(path, f"not the weights of a model: {error}".splitlines()[0]) from None
     return model.eval()
+
+
+def _header(content: bytes) -> dict[str, Any]:
+    """What a safetensors file begins with: 8 bytes of length (little-endian), then JSON."""
+    length = int.from_bytes(content[:8], "little")
+    header: dict[str, Any] = json.loads(content[8 : 8 + length])
+    return header

@@ -11,6 +11,11 @@ from storage import LayerMask, MaskStore
 Key = tuple[str, int]
 
 
+def manifest_path(table: Path) -> Path:
+    """The manifest that holds."""
+    return max((table / "manifest").glob("*.json"))
+
+
 def trial(number: int) -> str:
     """A trial id."""
     return f"{number:012x}"

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from snapshots import append, assert_masks, keys, trial
+from snapshots import append, assert_masks, keys, manifest_path, trial
 
 from storage import InputError, MaskStore, MetricStore
 from storage.attempts import claim_attempt, entitled, read_claims
@@ -19,7 +19,7 @@ def store(tmp_path):
 
 def parts(store):
     """The manifest's parts."""
-    return json.loads((store.out / "masks" / "manifest.json").read_text())["parts"]
+    return json.loads(manifest_path(store.out / "masks").read_text())["parts"]
 
 
 def files(store):
@@ -161,8 +161,8 @@ def test_a_lost_manifest_is_named_and_no_part_is_removed(store):
     fill(store, [1])
     store.compact()
     before = files(store)
-    (store.out / "masks" / "manifest.json").unlink()
-    with pytest.raises(InputError, match=r"manifest\.json: is missing, but compact/ holds parts"):
+    manifest_path(store.out / "masks").unlink()
+    with pytest.raises(InputError, match=r"manifest: is missing, but compact/ holds parts"):
         store.index()
     append(store, trial(1), 30)
     assert "is missing" in str(store.compact().corrupt[0])

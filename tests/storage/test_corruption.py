@@ -4,7 +4,7 @@ import shutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from snapshots import append, keys, layers_of, masks_of, trial
+from snapshots import append, keys, layers_of, manifest_path, masks_of, trial
 
 from storage import CorruptFile, LayerMask, MaskStore, MetricStore
 from storage.attempts import claim_attempt
@@ -82,7 +82,7 @@ def test_compaction_leaves_a_damaged_staged_file_and_goes_on(store, damage):
 def test_a_damaged_part_is_named_and_kept_while_the_others_go_on(store, monkeypatch, damage):
     monkeypatch.setattr("storage.parts.PART_ROW_GROUPS", 1)
     store.compact()
-    manifest = json.loads((store.out / "masks" / "manifest.json").read_text())
+    manifest = json.loads(manifest_path(store.out / "masks").read_text())
     names = {p["row_groups"][0]["trial_id"]: p["file"] for p in manifest["parts"]}
     path = store.out / "masks" / "compact" / names[trial(1)]
     damage(path)
@@ -121,7 +121,7 @@ def test_a_missing_part_is_named(store):
     store.compact()
     path = only_part(store)
     path.unlink()
-    with pytest.raises(CorruptFile, match=r"is missing, but manifest\.json names it"):
+    with pytest.raises(CorruptFile, match="is missing, but the manifest names it"):
         store.index()
     assert [problem.path for problem in store.verify()] == [str(path)]
     append(store, trial(1), 20)
@@ -187,7 +187,7 @@ def test_a_damaged_manifest_is_named_and_nothing_is_touched(store, content):
     store.compact()
     part = only_part(store).read_bytes()
     append(store, trial(1), 20)
-    path = store.out / "masks" / "manifest.json"
+    path = manifest_path(store.out / "masks")
     path.write_text(content)
     for read in (store.index, lambda: store.load(trial(1), 20), lambda: list(store.iter())):
         with pytest.raises(CorruptFile) as error:

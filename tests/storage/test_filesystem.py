@@ -8,9 +8,9 @@ import pytest
 from storage import CorruptFile, InputError
 from storage.filesystem import (
     create_exclusive,
-    local_folder,
     read_json,
     remove_temporaries,
+    run_folder,
     write_atomic,
     write_json,
 )
@@ -151,15 +151,18 @@ def test_json_that_others_could_not_read_is_not_written(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_a_folder_is_a_local_path(tmp_path, monkeypatch):
+def test_a_folder_is_a_local_path_or_a_uri_of_an_object_store(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert local_folder("runs/a") == tmp_path / "runs/a"
-    assert local_folder(f"file://{tmp_path}/b") == tmp_path / "b"
+    assert run_folder("runs/a") == tmp_path / "runs/a"
+    assert run_folder(f"file://{tmp_path}/b") == tmp_path / "b"
+    assert str(run_folder("s3://bucket/runs//a/") / "run.json") == "s3://bucket/runs/a/run.json"
     for wrong, why in [
-        ("s3://bucket/run", "s3:// is not supported"),
-        ("gs://bucket/run", "gs:// is not supported"),
+        ("hdfs://bucket/run", "hdfs:// is not supported"),
+        ("s3://", "s3://BUCKET/FOLDER"),
+        ("s3://bucket/../other", "s3://BUCKET/FOLDER"),
+        ("s3://key:secret@bucket/run", "credentials in an address"),
         ("", "is not a folder's name"),
         ("a\0b", "is not a folder's name"),
     ]:
         with pytest.raises(InputError, match=why):
-            local_folder(wrong)
+            run_folder(wrong)
