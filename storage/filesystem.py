@@ -21,6 +21,9 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+import pyarrow as pa
+from pyarrow.fs import FileSystem
+
 from storage.errors import CorruptFile, InputError
 from storage.local_files import create_file, write_file
 from storage.object_path import SCHEMES, ObjectPath
@@ -74,26 +77,20 @@ def write_atomic(
     Raises:
         OSError: it cannot be written.
     """
-    if isinstance(path, ObjectPath):
-        _put(path, data)
-    elif repeatable:
-        retried(lambda: write_file(path, data))
-    else:
-        write_file(path, data)
-
-
-def _put(path: ObjectPath, data: bytes | Callable[[BinaryIO], object]) -> None:
-    if not callable(data):
-        retried(lambda: path.put(data))
-        return
-    with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES) as draft:
-        data(draft)  # type: ignore[arg-type]  # all of BinaryIO that a writer uses
-
-        def send() -> None:
-            draft.seek(0)
+    if isinstance(path, Path):
+        local = path
+        write = retried if repeatable else _once
+        write(lambda: write_file(local, data))
+    elif callable(data):
+        with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES) as draft:
+            data(draft)  # type: ignore[arg-type]  # all of BinaryIO that a writer uses
             path.put(draft)
+    else:
+        path.put(data)
 
-        retried(send)
+
+def _once(action: Callable[[], T]) -> T:
+    return action()
 
 
 def create_exclusive(path: AnyPath, data: bytes) -> bool:
@@ -107,20 +104,19 @@ def create_exclusive(path: AnyPath, data: bytes) -> bool:
     Returns:
         Whether this call made the file.
     """
-    tries = 0
+    if isinstance(path, ObjectPath):
+        return path.create(data)
+    local, tries = path, 0
 
     def create() -> bool:
         nonlocal tries
         tries += 1
-        return path.create(data) if isinstance(path, ObjectPath) else create_file(path, data)
+        return create_file(local, data)
 
-    # An object store's client tries again by itself, unseen from here.
-    return retried(create) or ((tries > 1 or isinstance(path, ObjectPath)) and _is_ours(path, data))
-
-
-def _is_ours(path: AnyPath, data: bytes) -> bool:
+    if retried(create):
+        return True
     try:
-        return retried(path.read_bytes) == data
+        return tries > 1 and path.read_bytes() == data
     except FileNotFoundError:  # its maker has removed it again
         return False
 
@@ -141,7 +137,7 @@ def read_bytes(path: AnyPath) -> bytes:
         OSError: the storage is away, and has not come back in a while.
     """
     try:
-        return retried(path.read_bytes)
+        return retried(path.read_bytes) if isinstance(path, Path) else path.read_bytes()
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -179,7 +175,9 @@ def to_json(value: Any, *, indent: int | None = 2) -> bytes:
 def names_in(folder: AnyPath) -> list[str]:
     """The names of what is directly in a folder, sorted; none where there is no folder."""
     try:
-        return retried(lambda: sorted(path.name for path in folder.iterdir()))
+        if isinstance(folder, ObjectPath):
+            return [path.name for path in folder.iterdir()]
+        return retried(lambda: sorted(os.listdir(folder)))
     except (FileNotFoundError, NotADirectoryError):
         return []
 
@@ -190,7 +188,7 @@ def walk_files(folder: AnyPath) -> Iterator[tuple[AnyPath, int]]:
     Files that disappear meanwhile are passed over.
     """
     if isinstance(folder, ObjectPath):
-        yield from retried(lambda: sorted(folder.walk()))
+        yield from folder.walk()
         return
     for top, folders, names in os.walk(folder):  # Path.glob fails on folders that disappear
         folders.sort()
@@ -212,10 +210,11 @@ def remove_folder(folder: AnyPath) -> None:
     """Delete a folder with all that is in it, as far as that goes."""
     if isinstance(folder, Path):
         shutil.rmtree(folder, ignore_errors=True)
-    else:
-        with suppress(OSError):
-            for path in list(folder.walk()):
-                path[0].unlink(missing_ok=True)
+        return
+    with suppress(OSError, pa.ArrowException):
+        # pyarrow, since Ray makes such folders with it: an object with a slash at its end each.
+        filesystem, path = FileSystem.from_uri(str(folder))
+        filesystem.delete_dir(path)
 
 
 def remove_if_empty(folder: AnyPath) -> None:
@@ -227,7 +226,10 @@ def remove_if_empty(folder: AnyPath) -> None:
 
 def open_input(path: AnyPath) -> BufferedIOBase:
     """A file to read; FileNotFoundError when there is none."""
-    return retried(lambda: path.open("rb"))
+    if isinstance(path, Path):
+        local = path
+        return retried(lambda: local.open("rb"))
+    return path.open()
 
 
 def age_s(path: AnyPath) -> float:

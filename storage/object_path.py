@@ -7,17 +7,17 @@ environment or the machine's role, as each cloud's own tools take them, and are 
 
 import errno
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from fnmatch import fnmatchcase
 from functools import lru_cache
 from os import environ
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from storage.errors import InputError
-from storage.retrying import StorageUnavailable
+from storage.retrying import StorageUnavailable, retried
+
+T = TypeVar("T")
 
 SCHEMES = ("s3", "gs", "abfs", "abfss", "az")
 # Above this an object is read in ranges. A request costs some 30 ms, about 2 MB of transfer.
@@ -78,18 +78,11 @@ class ObjectPath:
         """Without the last part."""
         return ObjectPath(self.bucket, self.key.rpartition("/")[0])
 
-    def relative_to(self, other: "ObjectPath") -> str:
-        """The parts below `other`."""
-        return self.key.removeprefix(other.key).lstrip("/")
-
     # Reading
 
     def read_bytes(self) -> bytes:
         """The whole object; FileNotFoundError when there is none."""
-        import obstore
-
-        with self._errors():
-            return bytes(obstore.get(self._store(), self.key).bytes())
+        return self._asked(lambda store: bytes(_obstore().get(store, self.key).bytes()))
 
     def read_text(self, encoding: str = "utf-8") -> str:
         """The whole object, decoded."""
@@ -97,30 +90,27 @@ class ObjectPath:
 
     def open(self, mode: str = "rb") -> io.BufferedIOBase:
         """A file to read, whole where it is small, else in ranges as they are asked for."""
-        import obstore
-
         if mode != "rb":
             raise ValueError(f"objects are read as 'rb', not {mode!r}")
-        with self._errors():
-            found = obstore.get(self._store(), self.key)
+
+        def begin(store: Any) -> io.BufferedIOBase:
+            found = _obstore().get(store, self.key)
             size = found.meta["size"]
             if size <= _WHOLE_BYTES:
                 return io.BytesIO(found.bytes())
-        return io.BufferedReader(_Ranges(self, size), _WHOLE_BYTES)
+            return io.BufferedReader(_Ranges(self, size), _WHOLE_BYTES)
+
+        return self._asked(begin)
 
     def read_range(self, start: int, length: int) -> bytes:
         """Some bytes of the object."""
-        import obstore
-
-        with self._errors():
-            return bytes(obstore.get_range(self._store(), self.key, start=start, length=length))
+        return self._asked(
+            lambda store: bytes(_obstore().get_range(store, self.key, start=start, length=length))
+        )
 
     def stat(self) -> ObjectStat:
         """Size and time; FileNotFoundError when there is none."""
-        import obstore
-
-        with self._errors():
-            found = obstore.head(self._store(), self.key)
+        found = self._asked(lambda store: _obstore().head(store, self.key))
         return ObjectStat(found["size"], found["last_modified"].timestamp())
 
     def exists(self) -> bool:
@@ -136,7 +126,7 @@ class ObjectPath:
 
     def is_dir(self) -> bool:
         """Whether there are objects below it: there are no empty folders."""
-        return next(self.walk(1), None) is not None
+        return next(self.iterdir(), None) is not None
 
     def is_symlink(self) -> bool:
         """There are none."""
@@ -146,94 +136,77 @@ class ObjectPath:
 
     def iterdir(self) -> Iterator["ObjectPath"]:
         """Objects and folders directly below."""
-        import obstore
-
-        with self._errors():
-            found = obstore.list_with_delimiter(self._store(), self.key or None)
+        found = self._asked(lambda store: _obstore().list_with_delimiter(store, self.key or None))
         keys = [*found["common_prefixes"], *(meta["path"] for meta in found["objects"])]
         return (ObjectPath(self.bucket, key.rstrip("/")) for key in sorted(keys))
 
-    def walk(self, at_once: int = 1000) -> Iterator[tuple["ObjectPath", int]]:
-        """Every object below, with its size, in no particular order."""
-        import obstore
-
-        with self._errors():
-            for found in obstore.list(self._store(), self.key or None, chunk_size=at_once):
-                for meta in found:
-                    yield ObjectPath(self.bucket, meta["path"]), meta["size"]
-
-    def glob(self, pattern: str) -> Iterator["ObjectPath"]:
-        """As pathlib's, one part of a name at a time; `x/` finds folders alone."""
-        first, _, rest = pattern.partition("/")
-        if first == "**":
-            raise ValueError("** is not supported")
-        only_folders = pattern.endswith("/")
-        found = [self / first] if not set("*?[") & set(first) else list(self.iterdir())
-        for path in found:
-            if not fnmatchcase(path.name, first):
-                continue
-            if rest:
-                yield from path.glob(rest)
-            elif path.is_dir() if only_folders else path.exists():
-                yield path
-
-    def rglob(self, pattern: str) -> Iterator["ObjectPath"]:
-        """Objects anywhere below whose name fits."""
-        return (path for path, _ in self.walk() if fnmatchcase(path.name, pattern))
+    def walk(self) -> list[tuple["ObjectPath", int]]:
+        """Every object below, with its size in bytes, sorted."""
+        found = self._asked(lambda store: [*_obstore().list(store, self.key or None)])
+        metas = [meta for page in found for meta in page]
+        return sorted((ObjectPath(self.bucket, meta["path"]), meta["size"]) for meta in metas)
 
     # Writing
 
     def put(self, content: bytes | IO[bytes]) -> None:
         """Write the object, replacing one that is there; it appears whole or not at all."""
-        import obstore
 
-        with self._errors():
-            obstore.put(self._store(), self.key, content)
+        def send(store: Any) -> None:
+            if not isinstance(content, bytes):
+                content.seek(0)
+            _obstore().put(store, self.key, content)
+
+        self._asked(send)
 
     def create(self, content: bytes) -> bool:
-        """Write the object unless there is one; of several callers at once, one wins."""
-        import obstore
+        """Write the object unless there is one; of several callers at once, one wins.
+
+        Args:
+            content: no two callers give the same: a caller whose first answer was lost finds its
+                own object there.
+        """
         from obstore.exceptions import AlreadyExistsError, PreconditionError
 
+        def send(store: Any) -> bool:
+            try:
+                _obstore().put(store, self.key, content, mode="create", use_multipart=False)
+            except (AlreadyExistsError, PreconditionError):
+                return False
+            return True
+
+        if self._asked(send):
+            return True
         try:
-            with self._errors():
-                obstore.put(self._store(), self.key, content, mode="create", use_multipart=False)
-        except (AlreadyExistsError, PreconditionError):
+            return self.read_bytes() == content
+        except FileNotFoundError:  # its maker has removed it again
             return False
-        return True
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Delete the object. Stores do not tell whether there was one."""
-        import obstore
-
         try:
-            with self._errors():
-                obstore.delete(self._store(), self.key)
+            self._asked(lambda store: _obstore().delete(store, self.key))
         except FileNotFoundError:
             if not missing_ok:
                 raise
 
-    def _store(self) -> Any:
-        return _open_store(self.bucket)
+    def _asked(self, request: Callable[[Any], T]) -> T:
+        """What the store answers, waited for while it is away; its errors as a file system's."""
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        """Turn obstore's errors into those that a file system gives."""
-        from obstore import exceptions
+        def ask() -> T:
+            from obstore import exceptions
 
-        try:
-            yield
-        except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
-            raise
-        except (FileNotFoundError, exceptions.NotFoundError):
-            raise FileNotFoundError(errno.ENOENT, "there is no such object", str(self)) from None
-        except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
-            raise PermissionError(errno.EACCES, _shown(error), str(self)) from None
-        except (exceptions.BaseError, OSError) as error:
-            text = _shown(error)
-            if "404 Not Found" in str(error):  # a listing names no object: it is the bucket
-                raise FileNotFoundError(errno.ENOENT, f"no bucket: {text}", str(self)) from None
-            raise StorageUnavailable(errno.EIO, text, str(self)) from None
+            try:
+                return request(_open_store(self.bucket))
+            except (FileNotFoundError, exceptions.NotFoundError):
+                raise FileNotFoundError(errno.ENOENT, "no such object", str(self)) from None
+            except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
+                raise PermissionError(errno.EACCES, _shown(error), str(self)) from None
+            except (exceptions.BaseError, OSError) as error:
+                if "404 Not Found" in str(error):  # a listing names no object: it is the bucket
+                    raise FileNotFoundError(errno.ENOENT, "no such bucket", str(self)) from None
+                raise StorageUnavailable(errno.EIO, _shown(error), str(self)) from None
+
+        return retried(ask)
 
 
 class _Ranges(io.RawIOBase):
@@ -260,6 +233,13 @@ class _Ranges(io.RawIOBase):
         buffer[:length] = self._path.read_range(self._at, length)
         self._at += length
         return length
+
+
+def _obstore() -> Any:
+    """Imported where it is needed: most runs are in a folder."""
+    import obstore
+
+    return obstore
 
 
 @lru_cache(maxsize=64)
@@ -291,7 +271,7 @@ _ENDPOINTS = (
 
 
 def _shown(error: Exception) -> str:
-    """An error in one line; the bodies of answers are left out."""
+    """What happened, in one line, without the request and the body of its answer."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    text = lines[0].partition(": <?xml")[0]
-    return text if len(text) <= 300 else text[:297] + "..."
+    text = lines[0].rpartition(" - ")[2].partition(": <")[0]
+    return text if len(text) <= 200 else text[:197] + "..."

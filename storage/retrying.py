@@ -49,7 +49,8 @@ def retried(action: Callable[[], T]) -> T:
         except OSError as error:
             if not may_pass(error) or time.monotonic() >= give_up:
                 raise
-            _log.warning("%s; trying again", error)
+            if pause == _FIRST_PAUSE_S:  # once an outage
+                _log.warning("storage does not answer: %s; trying again", error)
         # Jitter: a thousand trials that lost the same server are not to come back as one.
         time.sleep(pause * random.uniform(0.5, 1.0))
         pause = min(2 * pause, LONGEST_PAUSE_S)

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.object_store import S3Server, s3_environment
+
 # Before torch or Ray load: one thread each, as in a trial; nothing is sent anywhere.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("MLFLOW_TRACKING_URI", None)
@@ -17,6 +19,19 @@ def ray_here() -> Iterator[None]:
 
     with connect(cpus=2):
         yield
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """A real S3 server that the environment names."""
+    with s3_environment() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(s3_server: S3Server) -> str:
+    """The URI of a bucket of the test's own."""
+    return s3_server.make_bucket()
 
 
 @pytest.fixture(autouse=True)
