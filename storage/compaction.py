@@ -34,6 +34,7 @@ from storage.staged import StagedTable
 
 # A trial is one row group unless its rows take more memory than this.
 ROW_GROUP_BYTES = 64 * 2**20
+_FILES_AT_ONCE = 64  # that are in memory before they are a row group
 
 
 @dataclass
@@ -229,13 +230,9 @@ class _Compactor:
                 yield trial_id, table
 
     def _tables(self, chunks: Sequence[Chunk]) -> Iterator[pa.Table]:
-        counted = zip(chunks, count_rows(self.table.out, chunks), strict=True)
         tables: list[pa.Table] = []
         size = 0
-        for chunk, counts in sorted(counted, key=_first_step):
-            loaded = self._load(chunk, counts) if counts.any() else None
-            if loaded is None:
-                continue
+        for loaded in self._loaded(chunks):
             if tables and size + loaded.nbytes > ROW_GROUP_BYTES:
                 yield _joined(tables)
                 tables, size = [], 0
@@ -243,6 +240,16 @@ class _Compactor:
             size += loaded.nbytes
         if tables:
             yield _joined(tables)
+
+    def _loaded(self, chunks: Sequence[Chunk]) -> Iterator[pa.Table]:
+        """The rows that count, by step; those that cannot be read are reported and left out."""
+        counted = zip(chunks, count_rows(self.table.out, chunks), strict=True)
+        wanted = [pair for pair in sorted(counted, key=_first_step) if pair[1].any()]
+        for start in range(0, len(wanted), _FILES_AT_ONCE):
+            some = wanted[start : start + _FILES_AT_ONCE]
+            for table in for_each(lambda pair: self._load(*pair), some, self.table.out):
+                if table is not None:
+                    yield table
 
     def _load(self, chunk: Chunk, counts: NDArray[np.bool_]) -> pa.Table | None:
         try:

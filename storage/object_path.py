@@ -138,13 +138,19 @@ class ObjectPath:
         """Objects and folders directly below."""
         found = self._asked(lambda store: _obstore().list_with_delimiter(store, self.key or None))
         keys = [*found["common_prefixes"], *(meta["path"] for meta in found["objects"])]
-        return (ObjectPath(self.bucket, key.rstrip("/")) for key in sorted(keys))
+        # Some tools mark a folder by an object of its own name with a slash: that is none of ours.
+        inside = (key.rstrip("/") for key in sorted(keys))
+        return (ObjectPath(self.bucket, key) for key in inside if key != self.key)
 
     def walk(self) -> list[tuple["ObjectPath", int]]:
         """Every object below, with its size in bytes, sorted."""
         found = self._asked(lambda store: [*_obstore().list(store, self.key or None)])
         metas = [meta for page in found for meta in page]
-        return sorted((ObjectPath(self.bucket, meta["path"]), meta["size"]) for meta in metas)
+        return sorted(
+            (ObjectPath(self.bucket, meta["path"]), meta["size"])
+            for meta in metas
+            if meta["path"] != self.key
+        )
 
     # Writing
 

@@ -142,13 +142,17 @@ class StagedTable(TableFolder):
             if groups:
                 table = self.read_part(part, with_keys, groups, steps)
                 chunks.append(chunk_of_table(self.compact_folder / part.file, table))
-        tables = []
-        for chunk, counts in zip(chunks, count_rows(self.out, chunks), strict=True):
-            wanted = counts if steps is None else counts & _is_wanted(chunk, steps)
-            if wanted.any():
-                table = chunk.load(wanted)
-                tables.append((chunk.path, table if columns is None else table.select(columns)))
-        return tables
+        counted = zip(chunks, count_rows(self.out, chunks), strict=True)
+        asked = [
+            (chunk, counts if steps is None else counts & _is_wanted(chunk, steps))
+            for chunk, counts in counted
+        ]
+        some = [(chunk, rows) for chunk, rows in asked if rows.any()]
+        tables = for_each(lambda pair: pair[0].load(pair[1]), some, self.out)
+        return [
+            (chunk.path, table if columns is None else table.select(columns))
+            for (chunk, _), table in zip(some, tables, strict=True)
+        ]
 
     def staged_chunk(
         self, file: StagedFile, columns: Sequence[str] | None, check: bool = False

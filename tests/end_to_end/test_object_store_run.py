@@ -1,14 +1,15 @@
 """The command line with OUT in an object store, from the sweep to the report."""
 
+import time
 from pathlib import Path
 
 import pandas as pd
 
 from storage import Run, load_distances
-from storage.filesystem import names_in, walk_files
+from storage.filesystem import names_in, run_folder, walk_files
 from sweeps.training import load_model
 from tests.end_to_end.kill_and_resume import toposweep
-from tests.object_store import SECRET
+from tests.object_store import SECRET, S3Server
 
 STUDY = """
 name: small
@@ -25,13 +26,24 @@ distances: {final: {steps: last}}
 """
 
 
-def test_a_run_in_an_object_store_equals_one_in_a_folder(bucket: str, tmp_path: Path) -> None:
+def test_a_run_in_an_object_store_that_is_away_for_a_while_equals_one_in_a_folder(
+    bucket: str, s3_server: S3Server, tmp_path: Path
+) -> None:
     study = tmp_path / "study.yaml"
     study.write_text(STUDY.replace("scheduler", "#"))
     runs = []
     for out in (f"{bucket}/runs/a", str(tmp_path / "a")):
         tracking = f"sqlite:///{tmp_path}/mlflow.db"
-        toposweep("run", str(study), "--out", out, "--tracking-uri", tracking)
+        words = ["run", str(study), "--out", out, "--tracking-uri", tracking]
+        process = toposweep(*words, wait=False)
+        if out.startswith("s3"):
+            while not names_in(run_folder(out) / "masks" / "staging"):
+                assert process.poll() is None
+                time.sleep(0.1)
+            with s3_server.cut_off():  # the sweep waits, and goes on as if nothing had been
+                time.sleep(5)
+        printed = process.communicate()[0].decode()
+        assert process.returncode == 0, printed
         toposweep("verify", out)
         runs.append(Run.open(out))
     remote, local = runs
