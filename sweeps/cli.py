@@ -13,6 +13,7 @@ from rich.console import Console
 from storage.errors import InputError
 from storage.filesystem import run_folder
 from sweeps.import_command import import_command
+from sweeps.launch_command import launch_command
 
 INTERRUPTED = 130  # what a shell gives for a program that Ctrl-C ended
 
@@ -259,6 +260,7 @@ def schema() -> None:
 
 
 cli.add_command(import_command)
+cli.add_command(launch_command)
 
 
 def main() -> None:

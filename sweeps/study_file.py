@@ -47,7 +47,7 @@ def load_study(source: str | Path, overrides: Iterable[str] = ()) -> Study:
         InputError: no such study, not YAML, or anything that `Study` refuses; one line.
     """
     path = Path(source)
-    if path.suffix in (".yaml", ".yml") or path.is_file():
+    if is_file(source):
         if not path.is_file():
             raise InputError(f"{source}: no such study file")
         try:
@@ -57,6 +57,12 @@ def load_study(source: str | Path, overrides: Iterable[str] = ()) -> Study:
     else:
         text = builtin_text(str(source))
     return parse_study(text, overrides, name=str(source))
+
+
+def is_file(source: str | Path) -> bool:
+    """Whether `source` means a file, which may be missing, and not a built-in study."""
+    path = Path(source)
+    return path.suffix in (".yaml", ".yml") or path.is_file()
 
 
 def parse_study(text: str, overrides: Iterable[str] = (), name: str = "study") -> Study:
