@@ -84,6 +84,11 @@ def run(
 
         print_plan(checked, check_job(checked, out, address, tracking_uri), _out)
         return
+    if _is_remote(address):
+        from sweeps.study_file import study_yaml
+
+        words = ["run", "study.yaml", "--out", out or "", *_words(tracking_uri, retry_failed)]
+        _run_remotely(address, words, out, study_yaml(checked))
     _run_job(checked, out or f"runs/{checked.name}", address, tracking_uri, retry_failed)
 
 
@@ -94,10 +99,38 @@ def run(
 @_tracking
 def resume(out: str, retry_failed: bool, address: str | None, tracking_uri: str | None) -> None:
     """Go on with the run in OUT after whatever stopped it; finished trials do not run again."""
+    if _is_remote(address):
+        _run_remotely(address, ["resume", out, *_words(tracking_uri, retry_failed)], out)
     from storage.runs import Run
     from sweeps.checks import stored_study
 
     _run_job(stored_study(Run.open(out)), out, address, tracking_uri, retry_failed)
+
+
+def _words(tracking_uri: str | None, retry_failed: bool) -> list[str]:
+    tracking = [] if tracking_uri is None else ["--tracking-uri", tracking_uri]
+    return [*tracking, *(["--retry-failed"] if retry_failed else [])]
+
+
+def _is_remote(address: str | None) -> bool:
+    if not (address or "").startswith(("ray://", "auto")):
+        return False
+    from sweeps.remote import is_remote
+
+    return is_remote(address)
+
+
+def _run_remotely(
+    address: str | None, words: list[str], out: str | None, study: str | None = None
+) -> None:
+    """The command runs on the cluster's head; this one ends as it ends."""
+    from sweeps.remote import run_remotely
+
+    with _resumable(f"{out} --address {address}"):
+        code = run_remotely(address, words, out, study)
+    if code == INTERRUPTED:
+        _err.print(f"with --address {address}, to go on from here")
+    sys.exit(code)
 
 
 def _run_job(
@@ -174,11 +207,17 @@ def status(out: str) -> None:
 @_address
 def distances(out: str, name: str | None, address: str | None, **options: Any) -> None:
     """Compute distance matrices over the snapshots in OUT; tiles that are there already stay."""
+    given = {key: value for key, value in options.items() if value is not None}
+    if _is_remote(address):
+        words = ["distances", out] + ([] if name is None else ["--name", name])
+        for key, value in given.items():
+            option = f"--{key.replace('_', '-')}"
+            words += [option] if value is True else [option, str(value)]
+        _run_remotely(address, words, out)
     from sweeps.job import distances_job
     from sweeps.progress import ConsoleProgress
     from sweeps.summary import print_distances
 
-    given = {key: value for key, value in options.items() if value is not None}
     with _resumable(out):
         done = distances_job(out, name, given, address=address, progress=ConsoleProgress(_out))
     for result in done:

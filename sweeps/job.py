@@ -2,13 +2,12 @@
 
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from cluster import Cluster, connect
 from storage.distance_store import check_distance_name
 from storage.errors import InputError
 from storage.filesystem import AnyPath, Location, write_atomic
@@ -18,6 +17,7 @@ from storage.tracking import SyncResult, Tracker, redacted, resolve_uri, sync
 from sweeps.checks import check_job, check_out
 from sweeps.imported_study import settings_of_run
 from sweeps.plan import PlannedTrial
+from sweeps.preflight import check_distances_stage, check_sweep, reached
 from sweeps.progress import Progress
 from sweeps.report import build_report
 from sweeps.study import Study, check_study
@@ -87,7 +87,7 @@ def run_job(
         run = open_run(study, job.folder, job.trials, retry_failed)
         outcome = Outcome(run, tracking_uri=redacted(job.uri))
         todo = [t for t in job.trials if run.record(t.trial_id).state == "pending"]
-        with _connected(study, todo, address, progress):
+        with _connected(study, run, todo, address, progress):
             with Tracker(run, job.uri, study.tracking.experiment):
                 _sweep(study, run, lock, todo, progress)
             _compact(run, lock, outcome)
@@ -140,7 +140,8 @@ def distances_job(
     for spec in wanted.values():  # what is wrong with a selection shows before Ray starts
         compared_snapshots(run.masks.index(), spec)
     done = []
-    with RunLock(run.out, purpose="distances"), reached(address):
+    with RunLock(run.out, purpose="distances"), reached(address) as cluster:
+        check_distances_stage(cluster, run)
         for key, spec in wanted.items():
             with progress.pairs(key) as on_pairs:
                 done.append(run_distances(run.out, key, spec, progress=on_pairs))
@@ -190,35 +191,18 @@ def versions() -> dict[str, str]:
 
 @contextmanager
 def _connected(
-    study: Study, todo: Sequence[PlannedTrial], address: str | None, progress: Progress
+    study: Study,
+    run: Run,
+    todo: Sequence[PlannedTrial],
+    address: str | None,
+    progress: Progress,
 ) -> Iterator[None]:
     if not todo and study.search.algorithm != "optuna" and not study.distances:
         yield
         return
-    progress.note("starting Ray" if address is None else f"connecting to {address}")
-    with reached(address) as cluster:
-        progress.note(cluster.describe())
-        if todo and not cluster.fits(study.resources.bundle()):
-            raise InputError(
-                f"resources: {study.resources.bundle()} is not allowed: "
-                f"no node of {cluster.describe()} has that much"
-            )
+    with reached(address, progress) as cluster:
+        check_sweep(cluster, study, run, todo, progress)
         yield
-
-
-@contextmanager
-def reached(address: str | None) -> Iterator[Cluster]:
-    """The connected cluster.
-
-    Raises:
-        InputError: there is none at the address.
-    """
-    with ExitStack() as stack:
-        try:
-            cluster = stack.enter_context(connect(address))
-        except ValueError as error:
-            raise InputError(f"--address {error}") from None
-        yield cluster
 
 
 def _sweep(
