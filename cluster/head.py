@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,9 +135,10 @@ def run_on_head(
     files: Mapping[str, str],
     variables: Mapping[str, str],
     terminal: tuple[int, int] | None,
-    show: Callable[[bytes, bytes], None],
 ) -> int:
-    """Run a program on the head of a cluster and pass on what it prints.
+    """Run a program of ours on the head of a cluster and pass on what it prints.
+
+    It gets `--address` and the cluster's own address as its last words.
 
     A KeyboardInterrupt here is a SIGTERM there; the program has its own time to end. A second one
     kills it.
@@ -145,7 +146,6 @@ def run_on_head(
     Args:
         cluster: connected by its client's address.
         words, files, variables, terminal: as `HeadProgram` takes them.
-        show: called with what it has printed, standard output and standard error.
 
     Returns:
         Its exit code; 128 and the signal's number where a signal ended it.
@@ -160,14 +160,17 @@ def run_on_head(
     where = NodeAffinitySchedulingStrategy(heads[0].id, soft=False)
     remote: Any = ray.remote(num_cpus=0, max_restarts=0)(HeadProgram)
     program = remote.options(scheduling_strategy=where).remote(
-        list(words), dict(files), dict(variables), terminal
+        [*words, "--address", ray.get_runtime_context().gcs_address],
+        dict(files),
+        dict(variables),
+        terminal,
     )
     asked_to_end = False
     try:
         while True:
             try:
                 printed: Printed = ray.get(program.look.remote())
-                show(printed.out, printed.err)
+                _pass_on(printed)
                 if printed.code is not None:
                     return printed.code if printed.code >= 0 else 128 - printed.code
             except KeyboardInterrupt:
@@ -180,3 +183,10 @@ def run_on_head(
     finally:
         with suppress(Exception):
             ray.kill(program)
+
+
+def _pass_on(printed: Printed) -> None:
+    for stream, data in ((sys.stdout, printed.out), (sys.stderr, printed.err)):
+        if data:
+            stream.buffer.write(data)
+            stream.flush()

@@ -4,11 +4,10 @@ Each check costs one line that names the node: without it the job would hang, or
 """
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cluster import Cluster, Node, ask_nodes, check_versions, connect, resolve_address
+from cluster import Cluster, Node, ask_nodes, check_versions
 from storage.errors import InputError
 from storage.filesystem import write_atomic
 from storage.runs import Run
@@ -22,27 +21,6 @@ TILE = {"CPU": 1.0}  # what a task of the distance stage takes
 
 # For all nodes together: to import torch, load the data, and read and write OUT.
 PROBE_SECONDS = 300.0
-
-
-@contextmanager
-def reached(address: str | None, progress: Progress | None = None) -> Iterator[Cluster]:
-    """The connected cluster.
-
-    Raises:
-        InputError: there is none at the address.
-    """
-    target = resolve_address(address)
-    if progress is not None:
-        if target.note:
-            progress.note(target.note)
-        where = "starting Ray" if target.address is None else f"connecting to {target.address}"
-        progress.note(where)
-    with ExitStack() as stack:
-        try:
-            cluster = stack.enter_context(connect(address))
-        except ValueError as error:
-            raise InputError(f"--address {error}") from None
-        yield cluster
 
 
 def check_sweep(

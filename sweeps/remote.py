@@ -4,30 +4,40 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from cluster import resolve_address
 from storage.errors import InputError
-from sweeps.preflight import reached
 
-STUDY_FILE = "study.yaml"
+if TYPE_CHECKING:
+    from sweeps.progress import Progress
+    from sweeps.study import Study
 
-# What the head's command takes from this end. Tracking only: credentials of storage are each
-# node's own (see cluster/packages.py).
+STUDY_FILE = "study.yaml"  # as the command on the head finds it
+
+# What that command takes from this end's environment. Credentials of storage are each node's own
+# (see cluster/packages.py).
 _VARIABLES = ("MLFLOW_TRACKING_URI", "TERM", "COLORTERM", "NO_COLOR")
 
 
-def is_remote(address: str | None) -> bool:
-    """Whether only Ray's client reaches the cluster, so that no driver can run here."""
-    return resolve_address(address).is_client
+def option_words(**options: Any) -> list[str]:
+    """Options as they stand on a command line; what is None or False is left out."""
+    words = []
+    for key, value in options.items():
+        if value is None or value is False:
+            continue
+        words.append(f"--{key.replace('_', '-')}")
+        if value is not True:
+            words.append(str(value))
+    return words
 
 
 def run_remotely(
     address: str | None,
     words: Sequence[str],
     out: str | None,
-    study: str | None = None,
-    show: Callable[[bytes, bytes], None] | None = None,
+    study: "Study | None" = None,
+    progress: "Progress | None" = None,
 ) -> int:
     """Run a toposweep command on the head of the cluster, and show what it prints as it comes.
 
@@ -37,14 +47,15 @@ def run_remotely(
         address: `ray://HOST:PORT`, or what means one.
         words: the command, without its address.
         out: the OUT that it names: an absolute path or a URI.
-        study: the text of a study file, which the command finds as `study.yaml`.
-        show: called with what it prints, standard output and standard error; None: passed on.
+        study: what it finds as `STUDY_FILE`.
+        progress: where to show that the cluster is being reached.
 
     Returns:
         The command's exit code.
 
     Raises:
         InputError: OUT is neither absolute nor a URI, or no cluster is at the address.
+        KeyboardInterrupt: twice: the command was killed.
     """
     if out is None or not (os.path.isabs(out) or re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", out)):
         raise InputError(
@@ -52,20 +63,17 @@ def run_remotely(
             "an absolute path there that all nodes share, or s3://, gs:// or abfs://"
         )
     from cluster.head import run_on_head
+    from sweeps.connection import reached
 
-    files = {} if study is None else {STUDY_FILE: study}
-    with reached(address) as cluster:
-        import ray
+    files = {}
+    if study is not None:
+        from sweeps.study_file import study_yaml
 
-        head = ray.get_runtime_context().gcs_address
+        files[STUDY_FILE] = study_yaml(study)
+    with reached(address, progress) as cluster:
         try:
             return run_on_head(
-                cluster,
-                ["sweeps.cli", *words, "--address", head],
-                files,
-                _variables(os.environ),
-                _terminal_size() if show is None else None,
-                show or _pass_on,
+                cluster, ["sweeps.cli", *words], files, _variables(os.environ), _terminal_size()
             )
         except ValueError as error:
             raise InputError(f"--address {address}: {error}") from None
@@ -80,10 +88,3 @@ def _terminal_size() -> tuple[int, int] | None:
         return None
     size = shutil.get_terminal_size()
     return size.lines, size.columns
-
-
-def _pass_on(out: bytes, err: bytes) -> None:
-    for stream, data in ((sys.stdout, out), (sys.stderr, err)):
-        if data:
-            stream.buffer.write(data)
-            stream.flush()
