@@ -10,6 +10,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 ANSWER_SECONDS = 5.0  # how long a cluster's port may take to open, and then to answer
@@ -27,11 +28,9 @@ _JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 _HTTP2_OPENING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 _SETTINGS = 4
 
-# A call that only this service knows; any other gRPC server says so at once.
-_CALLS = {
-    "cluster": "/ray.rpc.NodeInfoGcsService/CheckAlive",
-    "client": "/ray.rpc.RayletDriver/ClusterInfo",
-}
+# Calls that only these services know; any other gRPC server says so at once.
+_CLUSTER_CALL = "/ray.rpc.NodeInfoGcsService/CheckAlive"
+_CLIENT_CALL = "/ray.rpc.RayletDriver/ClusterInfo"
 
 
 @dataclass(frozen=True)
@@ -101,12 +100,9 @@ def check_address(address: str | None) -> None:
     if not speaks:
         raise ValueError(f"{shown}: what answers there is not Ray; {_ports()}")
     if find_spec("grpc") is not None and not _uses_tls():
-        wanted = "client" if target.is_client else "cluster"
-        if not _offers(f"{match['host']}:{port}", wanted):
-            raise ValueError(f"{shown}: what answers there is not {_MEANT[wanted]}; {_ports()}")
-
-
-_MEANT = {"cluster": "a Ray cluster's head", "client": "the port of Ray's client"}
+        problem = _problem_of_service(f"{match['host']}:{port}", target.is_client)
+        if problem:
+            raise ValueError(f"{shown}: {problem}")
 
 
 def _ports() -> str:
@@ -136,18 +132,43 @@ def _speaks_http2(host: str, port: int) -> bool:
     return len(answer) >= 4 and answer[3] == _SETTINGS
 
 
-def _offers(address: str, service: str) -> bool:
-    """Whether a gRPC server knows a service of Ray's; asking may need a token, knowing does not."""
+def _problem_of_service(address: str, is_client: bool) -> str | None:
+    """Why a gRPC server is not the one that is meant, or why it would not let us in."""
     import grpc
 
+    token = _token()
     channel = grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)])
-    call = channel.unary_unary(_CALLS[service])
+    call = channel.unary_unary(_CLIENT_CALL if is_client else _CLUSTER_CALL)
+    metadata = [("authorization", f"Bearer {token}")] if token else []
     try:
-        call(b"", timeout=ANSWER_SECONDS)
+        call(b"", timeout=ANSWER_SECONDS, metadata=metadata)
     except grpc.RpcError as error:
         code = error.code()
-        return code not in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNAVAILABLE,
-                            grpc.StatusCode.DEADLINE_EXCEEDED)  # fmt: skip
+    else:
+        return None
     finally:
         channel.close()
-    return True
+    if code == grpc.StatusCode.UNAUTHENTICATED:
+        places = "RAY_AUTH_TOKEN, or in a file that RAY_AUTH_TOKEN_PATH names, or ~/.ray/auth_token"
+        if token:
+            return f"the cluster refuses the token in {places}"
+        return f"the cluster wants a token: RAY_AUTH_MODE=token, and the token in {places}"
+    unknown = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNAVAILABLE,
+               grpc.StatusCode.DEADLINE_EXCEEDED)  # fmt: skip
+    if code in unknown:
+        meant = "the port of Ray's client" if is_client else "a Ray cluster's head"
+        return f"what answers there is not {meant}; {_ports()}"
+    return None  # it knows the call, if not this empty one
+
+
+def _token() -> str:
+    """The token that Ray would send; with an explicit address it looks only in this mode."""
+    if os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
+        return ""
+    if token := os.environ.get("RAY_AUTH_TOKEN", "").strip():
+        return token
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token"
+    try:
+        return Path(path).expanduser().read_text().strip()
+    except OSError:
+        return ""

@@ -41,6 +41,11 @@ class Cluster:
         self.hosts, self.head, self.worker = hosts, head, worker
         self.ours = {"HIDE_TOPOSWEEP": "0", "PYTHONPATH": f"{ROOT}{os.pathsep}{hiding}"}
 
+    @property
+    def client_address(self) -> str:
+        """What reaches the head from any host."""
+        return f"ray://{self.head.ip}:10001"
+
     def toposweep(
         self, *words: object, host: Host | None = None, **environment: str
     ) -> "subprocess.CompletedProcess[str]":
