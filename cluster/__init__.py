@@ -1,5 +1,18 @@
 """Reaching a Ray cluster, or making one on this machine."""
 
-from cluster.connect import Cluster, check_address, connect
+from cluster.address import Target, check_address, resolve_address
+from cluster.connect import Cluster, connect
+from cluster.nodes import Node, ask_nodes, live_nodes
+from cluster.versions import check_versions
 
-__all__ = ["Cluster", "check_address", "connect"]
+__all__ = [
+    "Cluster",
+    "Node",
+    "Target",
+    "ask_nodes",
+    "check_address",
+    "check_versions",
+    "connect",
+    "live_nodes",
+    "resolve_address",
+]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from cluster import check_address
+from cluster import check_address, resolve_address
 from storage.durations import Duration
 from storage.errors import InputError
 from storage.filesystem import AnyPath, Location, names_in, read_bytes, run_folder
@@ -88,7 +88,7 @@ def check_distances(study: Study, trials: Sequence[PlannedTrial]) -> None:
 
 def check_resources(study: Study, address: str | None) -> None:
     """A GPU or CPUs that are not here cost one line, not a sweep that waits for ever."""
-    if address is not None:
+    if resolve_address(address).address is not None:
         return  # the cluster is asked once it is connected
     wanted = study.resources
     gpus = torch.cuda.device_count()

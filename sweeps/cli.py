@@ -10,10 +10,12 @@ from typing import Any
 import click
 from rich.console import Console
 
+from cluster import resolve_address
 from storage.errors import InputError
 from storage.filesystem import run_folder
 from sweeps.import_command import import_command
 from sweeps.launch_command import launch_command
+from sweeps.remote import STUDY_FILE, option_words
 
 INTERRUPTED = 130  # what a shell gives for a program that Ctrl-C ended
 
@@ -85,6 +87,9 @@ def run(
 
         print_plan(checked, check_job(checked, out, address, tracking_uri), _out)
         return
+    if resolve_address(address).is_client:
+        options = option_words(out=out, tracking_uri=tracking_uri, retry_failed=retry_failed)
+        _run_remotely(address, out, "run", STUDY_FILE, *options, study=checked)
     _run_job(checked, out or f"runs/{checked.name}", address, tracking_uri, retry_failed)
 
 
@@ -95,10 +100,29 @@ def run(
 @_tracking
 def resume(out: str, retry_failed: bool, address: str | None, tracking_uri: str | None) -> None:
     """Go on with the run in OUT after whatever stopped it; finished trials do not run again."""
+    if resolve_address(address).is_client:
+        options = option_words(tracking_uri=tracking_uri, retry_failed=retry_failed)
+        _run_remotely(address, out, "resume", out, *options)
     from storage.runs import Run
     from sweeps.checks import stored_study
 
     _run_job(stored_study(Run.open(out)), out, address, tracking_uri, retry_failed)
+
+
+def _run_remotely(address: str | None, out: str | None, *words: Any, study: Any = None) -> None:
+    """The command runs on the cluster's head; this one ends as it ends."""
+    from sweeps.progress import ConsoleProgress
+    from sweeps.remote import run_remotely
+
+    again = f"toposweep resume {out} --address {address}"
+    try:
+        with _ended_by_signals():
+            code = run_remotely(address, words, out, study, ConsoleProgress(_out))
+    except KeyboardInterrupt:
+        raise _Interrupted(f"interrupted; if it had begun, go on with: {again}") from None
+    if code in (INTERRUPTED, 128 + signal.SIGTERM):
+        _err.print(f"from here: {again}")
+    sys.exit(code)
 
 
 def _run_job(
@@ -130,16 +154,25 @@ def _run_job(
 def _resumable(out: str) -> Iterator[None]:
     """Ctrl-C and SIGTERM leave what is committed, and say how to go on."""
 
+    try:
+        with _ended_by_signals():
+            yield
+    except KeyboardInterrupt:
+        begun = (run_folder(out) / "run.json").exists()
+        how = f"go on with: toposweep resume {out}" if begun else "nothing had begun"
+        raise _Interrupted(f"interrupted; {how}") from None
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM is a KeyboardInterrupt, as Ctrl-C is."""
+
     def terminate(signum: int, frame: Any) -> None:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
-    except KeyboardInterrupt:
-        begun = (run_folder(out) / "run.json").exists()
-        how = f"go on with: toposweep resume {out}" if begun else "nothing had begun"
-        raise _Interrupted(f"interrupted; {how}") from None
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -175,11 +208,13 @@ def status(out: str) -> None:
 @_address
 def distances(out: str, name: str | None, address: str | None, **options: Any) -> None:
     """Compute distance matrices over the snapshots in OUT; tiles that are there already stay."""
+    given = {key: value for key, value in options.items() if value is not None}
+    if resolve_address(address).is_client:
+        _run_remotely(address, out, "distances", out, *option_words(name=name, **given))
     from sweeps.job import distances_job
     from sweeps.progress import ConsoleProgress
     from sweeps.summary import print_distances
 
-    given = {key: value for key, value in options.items() if value is not None}
     with _resumable(out):
         done = distances_job(out, name, given, address=address, progress=ConsoleProgress(_out))
     for result in done:

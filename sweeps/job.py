@@ -2,13 +2,13 @@
 
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from cluster import Cluster, connect
+from cluster import resolve_address
 from storage.distance_store import check_distance_name
 from storage.errors import InputError
 from storage.filesystem import AnyPath, Location, write_atomic
@@ -16,9 +16,12 @@ from storage.lock import RunLock
 from storage.runs import Run
 from storage.tracking import SyncResult, Tracker, redacted, resolve_uri, sync
 from sweeps.checks import check_job, check_out
+from sweeps.connection import reached
 from sweeps.imported_study import settings_of_run
 from sweeps.plan import PlannedTrial
+from sweeps.preflight import check_distances_stage, check_sweep
 from sweeps.progress import Progress
+from sweeps.remote import STUDY_FILE, option_words, run_remotely
 from sweeps.report import build_report
 from sweeps.study import Study, check_study
 from sweeps.study_file import load_study, study_yaml
@@ -54,7 +57,8 @@ def run_study(
         study: a study, a mapping of its keys, a file, or the name of a built-in study.
         out: the run's folder; None: `runs/<study's name>`. A folder that holds the same study
             already gets only what is new or unfinished.
-        address: a Ray cluster; None: Ray on this machine (or the one already initialised).
+        address: a Ray cluster; None: Ray on this machine (or the one already initialised). With
+            ray:// the cluster's head runs the study, and `out` is a URI or a path there and here.
         tracking_uri: MLflow; see `storage.tracking.resolve_uri` for what None means.
         retry_failed: train again what failed before.
 
@@ -65,9 +69,22 @@ def run_study(
         study = check_study(dict(study))
     elif not isinstance(study, Study):
         study = load_study(study)
+    if resolve_address(address).is_client:
+        return _run_study_remotely(study, out, address, tracking_uri, retry_failed)
     return run_job(
         study, out, address=address, tracking_uri=tracking_uri, retry_failed=retry_failed
     ).run
+
+
+def _run_study_remotely(
+    study: Study, out: Any, address: str | None, tracking_uri: str | None, retry_failed: bool
+) -> Run:
+    options = {"out": out, "tracking_uri": tracking_uri, "retry_failed": retry_failed}
+    words = ["run", STUDY_FILE, *option_words(**options)]
+    code = run_remotely(address, words, None if out is None else str(out), study)
+    if code not in (0, 1):
+        raise InputError(f"--address {address}: the run on the head ended with code {code}")
+    return Run.open(out)
 
 
 def run_job(
@@ -87,7 +104,7 @@ def run_job(
         run = open_run(study, job.folder, job.trials, retry_failed)
         outcome = Outcome(run, tracking_uri=redacted(job.uri))
         todo = [t for t in job.trials if run.record(t.trial_id).state == "pending"]
-        with _connected(study, todo, address, progress):
+        with _connected(study, run, todo, address, progress):
             with Tracker(run, job.uri, study.tracking.experiment):
                 _sweep(study, run, lock, todo, progress)
             _compact(run, lock, outcome)
@@ -140,7 +157,8 @@ def distances_job(
     for spec in wanted.values():  # what is wrong with a selection shows before Ray starts
         compared_snapshots(run.masks.index(), spec)
     done = []
-    with RunLock(run.out, purpose="distances"), reached(address):
+    with RunLock(run.out, purpose="distances"), reached(address) as cluster:
+        check_distances_stage(cluster, run)
         for key, spec in wanted.items():
             with progress.pairs(key) as on_pairs:
                 done.append(run_distances(run.out, key, spec, progress=on_pairs))
@@ -190,35 +208,18 @@ def versions() -> dict[str, str]:
 
 @contextmanager
 def _connected(
-    study: Study, todo: Sequence[PlannedTrial], address: str | None, progress: Progress
+    study: Study,
+    run: Run,
+    todo: Sequence[PlannedTrial],
+    address: str | None,
+    progress: Progress,
 ) -> Iterator[None]:
     if not todo and study.search.algorithm != "optuna" and not study.distances:
         yield
         return
-    progress.note("starting Ray" if address is None else f"connecting to {address}")
-    with reached(address) as cluster:
-        progress.note(cluster.describe())
-        if todo and not cluster.fits(study.resources.bundle()):
-            raise InputError(
-                f"resources: {study.resources.bundle()} is not allowed: "
-                f"no node of {cluster.describe()} has that much"
-            )
+    with reached(address, progress) as cluster:
+        check_sweep(cluster, study, run, todo, progress)
         yield
-
-
-@contextmanager
-def reached(address: str | None) -> Iterator[Cluster]:
-    """The connected cluster.
-
-    Raises:
-        InputError: there is none at the address.
-    """
-    with ExitStack() as stack:
-        try:
-            cluster = stack.enter_context(connect(address))
-        except ValueError as error:
-            raise InputError(f"--address {error}") from None
-        yield cluster
 
 
 def _sweep(

@@ -54,14 +54,22 @@ def plan_trials(study: Study) -> list[PlannedTrial]:
         InputError: a combination that cannot be trained, named by its keys.
     """
     if study.search.algorithm == "optuna":
-        for corner in _corners(study):
-            resolve(study, corner)
+        corner_trials(study)
         return []
     planned: dict[str, PlannedTrial] = {}
     for point in _points(study):
         trial = resolve(study, point)
         planned.setdefault(trial.trial_id, trial)
     return list(planned.values())
+
+
+def corner_trials(study: Study) -> list[PlannedTrial]:
+    """A trial at each corner of an Optuna search's space.
+
+    Raises:
+        InputError: one that cannot be trained.
+    """
+    return [resolve(study, corner) for corner in _corners(study)]
 
 
 def resolve(study: Study, point: Mapping[str, Any]) -> PlannedTrial:

@@ -22,6 +22,7 @@ from storage.durations import parse_duration
 from storage.filesystem import AnyPath, write_atomic
 from storage.logs import log_handler
 from storage.runs import Run
+from sweeps.shipped_data import data_folder
 from sweeps.task import TrialTask
 from sweeps.training.loop import Training
 
@@ -68,7 +69,8 @@ class Trial:
         self._committing: Future[Any] | None = None
 
         try:
-            self.training = Training(task.config, task.data_path, task.device, task.threads)
+            data = data_folder(self._run, task.config["data"]["checksum"], task.data_path)
+            self.training = Training(task.config, data, task.device, task.threads)
         except Exception as error:
             self.log_failure(error)
             self.close()

@@ -10,7 +10,7 @@ import itertools
 import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cluster import ask_nodes, live_nodes
 from storage.distance_schema import distance_schema
 from storage.distance_store import DistanceStore
 from storage.errors import InputError
@@ -36,6 +37,8 @@ __all__ = ["DistanceResult", "DistanceSpec", "pairwise", "run_distances"]
 
 # How often Ray tries a lost task again (its node gone, its worker killed).
 _RETRIES = 5
+
+_COMPILE_SECONDS = 300.0  # all kernels take a slow node a minute; one that hangs is left
 
 
 def pairwise(
@@ -215,7 +218,7 @@ class _Stage:
         """As Ray tasks of one CPU each, of which so many wait that no CPU does."""
         import ray
 
-        compile_kernels(self.metric)
+        _compile_on_every_node(self.metric)
         # With one CPU, Ray gives a task one thread.
         remote: Any = ray.remote(num_cpus=1, max_retries=_RETRIES)
         load, compute = remote(load_block), remote(compute_tile)
@@ -254,6 +257,21 @@ class _Stage:
 
     def _snapshots(self, positions: Sequence[int]) -> list[Snapshot]:
         return [self.plan.snapshots[k] for k in positions]
+
+
+def _compile_on_every_node(metric: Metric) -> None:
+    """One process a node compiles the metric's kernels, before all of its workers want to.
+
+    On a cluster the workers import what was shipped to them, which has a cache of its own.
+    """
+    import ray
+
+    if not ray.get_runtime_context().runtime_env:
+        compile_kernels(metric)
+        return
+    with suppress(ValueError):  # a node that hangs: Ray gives its tiles to others
+        workers = [node for node in live_nodes() if node.works]
+        ask_nodes(workers, compile_kernels, metric, seconds=_COMPILE_SECONDS)
 
 
 def _on_ray(function: Callable[[Any], Any], jobs: Sequence[Any]) -> list[Any]:

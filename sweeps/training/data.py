@@ -97,6 +97,10 @@ class Digits:
     def load(path: str | None) -> Dataset:
         return _digits()
 
+    @staticmethod
+    def files(path: str | None) -> list[Path]:
+        return []
+
 
 class Mnist:
     """Handwritten digits, 28 x 28 pixels, 60,000 and 10,000 as published (LeCun et al. 1998)."""
@@ -126,15 +130,22 @@ class Mnist:
     def load(cls, path: str | None) -> Dataset:
         """From the folder ``path``, or from the user's cache folder, downloaded if need be."""
         if path is None:
-            folder = _download(cls.name, cls.mirrors, cls.sha256)
+            _download(cls.name, cls.mirrors, cls.sha256)
+        # A file that was replaced since is read again.
+        stats = [(file, file.stat()) for file in cls.files(path)]
+        stamps = tuple((file, stat.st_size, stat.st_mtime_ns) for file, stat in stats)
+        return _idx_dataset(cls.name, stamps)
+
+    @classmethod
+    def files(cls, path: str | None) -> list[Path]:
+        """The four files where they are on this machine; nothing is downloaded."""
+        if path is None:
+            folder = Path(_cache(cls.name, "", cls.sha256).path)
         else:
             folder = Path(path).expanduser().absolute()
             if not folder.is_dir():
                 raise InputError(f"data.path: {path!r} is not allowed: no such folder")
-        files = [find_idx(folder, name.removesuffix(".gz")) for name in cls.sha256]
-        # A file that was replaced since is read again.
-        stamps = tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
-        return _idx_dataset(cls.name, stamps)
+        return [find_idx(folder, name.removesuffix(".gz")) for name in cls.sha256]
 
 
 class FashionMnist(Mnist):
@@ -174,6 +185,16 @@ def load_dataset(settings: Settings, path: str | None = None) -> Dataset:
     values = settings.model_dump()
     dataset: Dataset = DATASETS[values["name"]].load(path or values.get("path"))
     return dataset
+
+
+def dataset_files(settings: Settings, path: str | None = None) -> list[Path]:
+    """The files of a data set as they are on this machine; none for one that a library brings.
+
+    Downloads nothing. Raises InputError where files are missing.
+    """
+    values = settings.model_dump()
+    files: list[Path] = DATASETS[values["name"]].files(path or values.get("path"))
+    return files
 
 
 def dataset_checksum(settings: Settings, path: str | None = None) -> str:
@@ -248,24 +269,30 @@ def _dataset(name: str, x_train: UInt8, y_train: UInt8, x_test: UInt8, y_test: U
     )
 
 
-def _download(name: str, mirrors: list[str], sha256: dict[str, str]) -> Path:
-    """The folder with the four files: the user's cache, or TOPOSWEEP_DATA where that is set."""
+def _cache(name: str, mirror: str, sha256: dict[str, str]) -> Any:
+    """The four files in the user's cache folder, or in TOPOSWEEP_DATA where that is set."""
     import pooch
 
     pooch.get_logger().setLevel(logging.ERROR)
+    files = pooch.create(
+        path=pooch.os_cache("toposweep"), base_url=mirror, registry=sha256, env="TOPOSWEEP_DATA"
+    )
+    files.path = files.abspath / name
+    return files
+
+
+def _download(name: str, mirrors: list[str], sha256: dict[str, str]) -> None:
+    """Have the four files in the cache."""
     reasons = []
     for mirror in mirrors:
-        files = pooch.create(
-            path=pooch.os_cache("toposweep"), base_url=mirror, registry=sha256, env="TOPOSWEEP_DATA"
-        )
-        files.path = files.abspath / name
+        files = _cache(name, mirror, sha256)
         try:
             for file in sha256:
                 files.fetch(file)
         except Exception as error:  # whatever the network raises, the user's way out is the same
             reasons.append(f"{mirror}: {type(error).__name__}")
         else:
-            return Path(files.path)
+            return
     raise InputError(
         f"data.name: {name!r} is not in {files.path} and could not be downloaded "
         f"({'; '.join(reasons)}); put {', '.join(sha256)} there, "

@@ -1,0 +1,29 @@
+"""The way from a command to a Ray cluster."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from cluster import Cluster, connect, resolve_address
+from storage.errors import InputError
+from sweeps.progress import Progress
+
+
+@contextmanager
+def reached(address: str | None, progress: Progress | None = None) -> Iterator[Cluster]:
+    """The connected cluster.
+
+    Raises:
+        InputError: there is none at the address.
+    """
+    target = resolve_address(address)
+    if progress is not None:
+        if target.note:
+            progress.note(target.note)
+        where = "starting Ray" if target.address is None else f"connecting to {target.address}"
+        progress.note(where)
+    with ExitStack() as stack:
+        try:
+            cluster = stack.enter_context(connect(address))
+        except ValueError as error:
+            raise InputError(f"--address {error}") from None
+        yield cluster
