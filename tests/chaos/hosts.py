@@ -67,7 +67,7 @@ class Hosts:
         self.how = permitted() if namespaces else ""
         self.hosts: list[Host] = []
         # Ray's sockets lie below, and their paths may have 107 bytes.
-        self._base = Path(tempfile.mkdtemp(prefix="ts-", dir="/tmp"))
+        self._base = Path(tempfile.mkdtemp(prefix=f"ts-{os.getpid()}-", dir="/tmp"))
         self._home = self._base / "home"  # where every host with namespaces sees its own files
         self._net = f"{random.randrange(256)}.{random.randrange(1, 255)}"
         # Nothing else is on a host with namespaces; elsewhere only luck keeps ports apart.
