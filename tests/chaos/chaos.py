@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -137,6 +138,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.plain:
         _enter_namespaces()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     possible = _possible(arguments.plain)
     kinds = [kind for kind in possible if kind in (arguments.kinds or possible)]
     numbers = range(arguments.rounds) if arguments.only is None else [arguments.only]
