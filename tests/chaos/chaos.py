@@ -26,7 +26,7 @@ from pathlib import Path
 
 from storage import Run
 from tests.chaos.faults import apply
-from tests.chaos.hosts import Hosts, permitted
+from tests.chaos.hosts import Hosts, NoHost, permitted
 from tests.chaos.invariants import (
     Shown,
     assert_same_results,
@@ -170,6 +170,8 @@ def _round(
     try:
         theatre.play(name, schedule)
         outcome = "equal"
+    except NoHost as error:
+        outcome = f"not played, no host: {error}"
     except Exception:
         outcome = traceback.format_exc()
         if keep is not None and theatre.scene is not None:
