@@ -32,14 +32,16 @@ from typing import IO
 from tests.chaos.host import MARK, AddressHost, NamespaceHost, Switch, permitted
 from tests.chaos.processes import Command, command_line, send
 
-__all__ = ["TOPOSWEEP", "AddressHost", "Host", "Hosts", "NamespaceHost", "permitted"]
+__all__ = [
+    "TOPOSWEEP", "AddressHost", "Host", "Hosts", "NamespaceHost", "NoHost", "permitted",
+]  # fmt: skip
 
 Host = NamespaceHost | AddressHost
 
 ROOT = Path(__file__).parents[2]
 TOPOSWEEP = [sys.executable, "-m", "sweeps.cli"]
 START_S = 180.0  # how long a busy machine may take to start a node,
-START_ATTEMPTS = 3  # and how often: Ray itself gives up after half a minute
+START_ATTEMPTS = 2  # and how often that is tried
 OBJECT_STORE = 100_000_000  # bytes; Ray would take a third of the memory
 
 # Ray takes a minute to give up a node that does not answer; here it is about ten seconds. With much
@@ -51,6 +53,10 @@ HEALTH = {
     "RAY_health_check_failure_threshold": "3",
 }
 NOTICED_S = 15.0  # after so long a node that does not answer has been given up
+
+
+class NoHost(Exception):
+    """Ray did not start on a host; that says nothing of what was to run there."""
 
 
 class Hosts:
@@ -67,7 +73,7 @@ class Hosts:
         self.how = permitted() if namespaces else ""
         self.hosts: list[Host] = []
         # Ray's sockets lie below, and their paths may have 107 bytes.
-        self._base = Path(tempfile.mkdtemp(prefix="ts-", dir="/tmp"))
+        self._base = Path(tempfile.mkdtemp(prefix=f"ts-{os.getpid()}-", dir="/tmp"))
         self._home = self._base / "home"  # where every host with namespaces sees its own files
         self._net = f"{random.randrange(256)}.{random.randrange(1, 255)}"
         # Nothing else is on a host with namespaces; elsewhere only luck keeps ports apart.
@@ -121,6 +127,9 @@ class Hosts:
             cpus: how many Ray has there.
             pin: which of the machine's CPUs it is held to, as taskset has it.
             more: words for `ray start`.
+
+        Raises:
+            NoHost: Ray does not start there.
         """
         words = [
             "--head", f"--port={self._port}", f"--ray-client-server-port={self._client_port}",
@@ -221,21 +230,21 @@ class Hosts:
                 try:
                     command.check(START_S)
                     hosts[k] = new[k]
-                except (AssertionError, subprocess.TimeoutExpired):
+                except (AssertionError, subprocess.TimeoutExpired) as error:
                     new[k].kill()
                     if not left:
-                        raise
+                        raise NoHost(f"{new[k].name}: {error}") from None
         return [hosts[k] for k in sorted(hosts)]
 
     def _start_ray(self, host: Host, cpus: int, words: Sequence[str]) -> Command:
         any_port = ["--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0"]
         ports = [] if isinstance(host, NamespaceHost) else any_port
-        ray = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start"]
+        ray = [sys.executable, "-m", "tests.chaos.start_ray", str(START_S / 2)]
         return self.popen(
             host,
             [
                 *ray, *words, *ports, f"--node-ip-address={host.ip}", f"--num-cpus={cpus}",
                 f"--object-store-memory={OBJECT_STORE}", f"--temp-dir={host.home / 'ray'}",
-                "--disable-usage-stats",
+                "--disable-usage-stats", "--no-monitor", "--include-log-monitor=false",
             ],
         )  # fmt: skip

@@ -1,6 +1,6 @@
 """Kill the driver of a sweep with SIGKILL at random moments, resume, and compare with peace.
 
-    python tests/end_to_end/kill_and_resume.py --rounds 10 --seed 0
+    python -m tests.end_to_end.kill_and_resume --rounds 10 --seed 0
 
 Each round kills one run once and resumes it; the masks, metrics, matrices and final weights must
 equal those of a run that was never disturbed, columns of time aside. `killed_and_resumed` is what
@@ -16,13 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-from safetensors.numpy import load_file
-
-from storage import Run, load_distances
-
-TIME_COLUMNS = {"attempt", "written_at", "seconds"}
+from storage import Run
+from tests.chaos.invariants import assert_same_results
 
 STUDY = """
 name: disturbed
@@ -89,34 +84,6 @@ def _reached(moment: int | float, started: float, out: Path) -> bool:
     if isinstance(moment, int):
         return sum(1 for _ in out.glob("masks/staging/*/*.parquet")) >= moment
     return time.monotonic() - started >= moment
-
-
-def assert_same_results(run: Run, peace: Run) -> None:
-    """Every snapshot, metric, matrix and weight of `peace`, once, and nothing else."""
-    keys = ["trial_id", "step", "layer_index"]
-    mine, theirs = (
-        store.index().sort_values(keys).reset_index(drop=True) for store in (run.masks, peace.masks)
-    )
-    pd.testing.assert_frame_equal(
-        mine.drop(columns=TIME_COLUMNS & set(mine)), theirs.drop(columns=TIME_COLUMNS & set(theirs))
-    )
-    for trial_id, step in theirs[["trial_id", "step"]].drop_duplicates().itertuples(index=False):
-        a, b = run.masks.load(trial_id, step), peace.masks.load(trial_id, step)
-        assert a.keys() == b.keys()
-        assert all((a[layer] != b[layer]).nnz == 0 for layer in a)
-    mine, theirs = run.metrics.load(), peace.metrics.load()
-    pd.testing.assert_frame_equal(
-        mine.drop(columns=TIME_COLUMNS & set(mine)),
-        theirs.drop(columns=TIME_COLUMNS & set(theirs)),
-        check_exact=True,
-    )
-    assert {r.state for r in run.records().values()} == {"completed"}
-    pd.testing.assert_frame_equal(
-        load_distances(run.out, "final"), load_distances(peace.out, "final"), check_exact=True
-    )
-    for trial_id in peace.records():
-        mine_w, theirs_w = (load_file(r.weights_path(trial_id)) for r in (run, peace))
-        assert all(np.array_equal(mine_w[name], theirs_w[name]) for name in theirs_w)
 
 
 def main() -> None:

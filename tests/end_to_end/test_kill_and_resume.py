@@ -11,12 +11,8 @@ from pathlib import Path
 import pytest
 
 from storage import Run
-from tests.end_to_end.kill_and_resume import (
-    assert_same_results,
-    killed_and_resumed,
-    run_undisturbed,
-    toposweep,
-)
+from tests.chaos.invariants import assert_same_results
+from tests.end_to_end.kill_and_resume import killed_and_resumed, run_undisturbed, toposweep
 
 
 @pytest.fixture(scope="module")
