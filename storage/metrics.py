@@ -31,7 +31,7 @@ class MetricStore:
     """
 
     def __init__(self, out: Location) -> None:
-        self._table = StagedTable(out, _METRICS)
+        self._table = StagedTable(out, METRICS)
         self.out = self._table.out
 
     def append(
@@ -148,7 +148,7 @@ def _check_rows(table: pa.Table) -> None:
         raise InputError("two rows of one trial have the same step")
 
 
-_METRICS = TableKind(
+METRICS = TableKind(
     name="metrics",
     schema=METRIC_KEYS,
     more_doubles=True,

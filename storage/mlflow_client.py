@@ -7,16 +7,12 @@ No global tracking state is changed; every call names its store.
 import logging
 import os
 import re
-import sqlite3
-import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple
 
-from storage.filesystem import AnyPath, create_exclusive, read_bytes
-from storage.tracking_uri import redacted, sqlite_file
+from storage.tracking_uri import redacted
 
 # Limits of MLflow 3.17 (mlflow.utils.validation).
 MAX_BATCH = 1000  # metrics, params and tags of one call together
@@ -36,8 +32,8 @@ PATIENT = {
     "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
 }
 IMPATIENT = PATIENT | {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
-_UPLOAD = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "120", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
-_ONCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+UPLOAD = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "120", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+ONCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 
 # The environment belongs to the whole process, so one conversation at a time.
 _CONVERSATION = threading.Lock()
@@ -77,7 +73,7 @@ def conversation(patience: Mapping[str, str]) -> Iterator[None]:
         raise Refused("an earlier sync is still waiting for the server")
     try:
         unset = {key: value for key, value in patience.items() if key not in os.environ}
-        with _environment(_QUIET | unset), _silenced("mlflow", "alembic", "urllib3"):
+        with environment(_QUIET | unset), _silenced("mlflow", "alembic", "urllib3"):
             yield
     finally:
         _CONVERSATION.release()
@@ -100,135 +96,6 @@ def safe_key(name: str) -> str:
     return re.sub(r"[^\w/.\- :]", "_", name)[:MAX_KEY]
 
 
-class Experiment:
-    """One experiment of one store; made when it is not there.
-
-    `artifacts` is the folder for a new experiment's artifacts when the store is a database. A
-    server decides that by itself.
-
-    Raises:
-        Refused: the experiment was deleted in MLflow.
-    """
-
-    def __init__(self, uri: str, name: str, artifacts: AnyPath) -> None:
-        from mlflow import MlflowClient
-
-        database = sqlite_file(uri)
-        if database is not None:
-            _create_database(database)
-            artifacts = database.parent / "mlartifacts"
-        self._client = MlflowClient(tracking_uri=uri)
-        folder = artifacts.as_uri() if isinstance(artifacts, Path) else str(artifacts)
-        location = None if uri.startswith("http") else folder
-        self.id = self._find_or_create(name, location)
-
-    def _find_or_create(self, name: str, location: str | None) -> str:
-        found = self._client.get_experiment_by_name(name)
-        if found is None:
-            try:
-                return str(self._client.create_experiment(name, artifact_location=location))
-            except Exception:  # another process was faster, perhaps
-                found = self._client.get_experiment_by_name(name)
-                if found is None:
-                    raise
-        if found.lifecycle_stage != "active":
-            raise Refused(
-                f"the experiment {name!r} was deleted there: restore it or set tracking.experiment"
-            )
-        return str(found.experiment_id)
-
-    def runs(self, tag: str, value: str) -> list[Any]:
-        """All runs (mlflow.entities.Run) of the experiment that carry this tag, a page a call."""
-        query = f"tags.{tag} = '{value}'"
-        found: list[Any] = []
-        token = None
-        while True:
-            page = self._client.search_runs(
-                [self.id], query, max_results=1000, order_by=["run_id"], page_token=token
-            )
-            found.extend(page)
-            token = page.token
-            if not token:
-                return found
-
-    def create_run(self, name: str, tags: Mapping[str, str], start_time: int) -> Any:
-        """A new run. Sent once only: a retry after a lost answer would make two."""
-        with _environment(_ONCE):
-            return self._client.create_run(
-                self.id, start_time=start_time, tags=_cut_tags(tags), run_name=name
-            )
-
-    def delete_run(self, run_id: str) -> None:
-        self._client.delete_run(run_id)
-
-    def log(
-        self,
-        run_id: str,
-        points: Sequence[Point] = (),
-        params: Mapping[str, str] | None = None,
-        tags: Mapping[str, str] | None = None,
-    ) -> None:
-        """Send in as few calls as the limits allow: params, then metrics, and tags at last, so
-        that a tag which says how far metrics were sent is true whenever it is there."""
-        from mlflow.entities import Metric, Param, RunTag
-
-        metrics = [Metric(p.key, p.value, p.timestamp, p.step) for p in points]
-        items = [Param(k, v[:MAX_PARAM]) for k, v in (params or {}).items()]
-        labels = [RunTag(k, v) for k, v in _cut_tags(tags or {}).items()]
-        while len(items) > MAX_PARAMS:
-            self._client.log_batch(run_id, params=items[:MAX_PARAMS])
-            del items[:MAX_PARAMS]
-        while len(metrics) + len(items) + min(len(labels), MAX_TAGS) > MAX_BATCH:
-            room = MAX_BATCH - len(items)
-            self._client.log_batch(run_id, metrics=metrics[:room], params=items)
-            del metrics[:room]
-            items.clear()
-        first = labels[:MAX_TAGS]
-        if metrics or items or first:
-            self._client.log_batch(run_id, metrics=metrics, params=items, tags=first)
-        for start in range(MAX_TAGS, len(labels), MAX_TAGS):
-            self._client.log_batch(run_id, tags=labels[start : start + MAX_TAGS])
-
-    def set_status(self, run_id: str, status: str, end_time: int | None) -> None:
-        """`end_time` (ms) belongs to a status that is an end; MLflow keeps an old one otherwise."""
-        if end_time is None:
-            self._client.update_run(run_id, status=status)
-        else:
-            self._client.set_terminated(run_id, status=status, end_time=end_time)
-
-    def upload(self, run_id: str, path: AnyPath, folder: str | None) -> None:
-        """Put a file beneath the run's artifacts; one of that name is replaced."""
-        with _environment(_UPLOAD), tempfile.TemporaryDirectory() as drafts:
-            if not isinstance(path, Path):
-                draft = Path(drafts) / path.name
-                draft.write_bytes(read_bytes(path))
-                path = draft
-            self._client.log_artifact(run_id, str(path), folder)
-
-
-def _cut_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    return {key: value[:MAX_TAG] for key, value in tags.items()}
-
-
-def _create_database(path: Path) -> None:
-    """Make MLflow's SQLite file appear whole.
-
-    Two processes that migrate one new file ruin it for both, and one that dies in between leaves
-    it ruined. So it is made elsewhere, and comes to its place by an exclusive create.
-    """
-    from mlflow import MlflowClient
-
-    if path.exists():
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        draft = Path(folder) / "mlflow.db"
-        MlflowClient(tracking_uri=f"sqlite:///{draft}")
-        with closing(sqlite3.connect(draft)) as connection:
-            content = connection.serialize()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    create_exclusive(path, content)
-
-
 @contextmanager
 def _silenced(*names: str) -> Iterator[None]:
     import mlflow  # noqa: F401  (the import sets levels of its own)
@@ -245,7 +112,8 @@ def _silenced(*names: str) -> Iterator[None]:
 
 
 @contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables, within a conversation, and put them back."""
     before = {key: os.environ.get(key) for key in values}
     os.environ.update(values)
     try:

@@ -8,25 +8,19 @@ after its answer was lost) are reduced to one.
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
-from storage.attempts import read_all_claims
-from storage.checkpoints import covered_step
-from storage.mlflow_client import (
-    MAX_TAG,
-    Experiment,
-    Point,
-    Refused,
-    is_about_one_run,
-    one_line,
-    safe_key,
-)
+from storage.attempts import Claim, read_claims
+from storage.filesystem import for_each
+from storage.mlflow_client import Point, Refused, is_about_one_run, one_line, safe_key
+from storage.mlflow_experiment import Experiment, NewRun, StoredRun
+from storage.parallel_calls import outcomes
 from storage.records import TrialRecord
-from storage.runs import Run
+from storage.tracking_memory import Memory
 from storage.tracking_runs import (
     ENDED,
     NEVER_AGAIN,
@@ -51,6 +45,8 @@ Progress = Callable[[int, int], None]
 _SENT = "toposweep.sent"  # of a child: "<last epoch sent>:<digest of the rows up to it>"
 _DONE = "toposweep.done"  # of a child: digest of the ended trial that was sent whole
 _FILE = "toposweep.file."  # of the parent, + path in OUT: digest of the file uploaded
+
+_TRIALS_AT_ONCE = 200  # bounds the memory that their rows take
 
 
 @dataclass
@@ -77,184 +73,203 @@ class Projection:
     """One sync: what OUT holds, what MLflow holds, and the difference on its way."""
 
     def __init__(
-        self, run: Run, store: Experiment, result: SyncResult, stop: threading.Event
+        self, memory: Memory, store: Experiment, result: SyncResult, stop: threading.Event
     ) -> None:
-        self.run, self.store, self.result, self.stop = run, store, result, stop
-        self.records = run.records()
-        self.claims = read_all_claims(run.out)
-        self.parent: Any = None  # mlflow.entities.Run, as are the children
+        self.memory, self.run, self.store = memory, memory.run, store
+        self.result, self.stop = result, stop
+        self.records = memory.records()
         self.refusals: list[str] = []
+        self.parent = memory.parent or self._find_runs()
 
     def send(self, artifacts: bool, progress: Progress | None) -> None:
-        found: dict[str, list[Any]] = {}
-        for item in self.store.runs("run_uuid", self.run.uuid):
-            found.setdefault(item.data.tags.get("trial_id", ""), []).append(item)
-        self.parent = self._one_of(found.pop("", [])) or self._create_parent()
+        children = self.memory.children
         self.result.experiment_id = self.store.id
-        self.result.parent_run_id = self.parent.info.run_id
-
-        children = {trial_id: self._one_of(same) for trial_id, same in found.items()}
-        due = [r for r in self.records.values() if self._is_due(r, children.get(r.trial_id))]
+        self.result.parent_run_id = self.parent.run_id
+        due = [r for r in self.records.values() if self._is_due(r)]
         self.result.trials = sum(trial_id in children for trial_id in self.records)
         self.result.trials -= sum(record.trial_id in children for record in due)
-        self._send_trials(due, children, progress)
-        if self.stop.is_set():
-            return
+        seen = 0
+        for start in range(0, len(due), _TRIALS_AT_ONCE):
+            for refusal in self._send_trials(due[start : start + _TRIALS_AT_ONCE]):
+                seen += 1
+                if refusal is None:
+                    self.result.trials += 1
+                else:
+                    self.refusals.append(refusal)
+                if progress is not None:
+                    progress(seen, len(due))
+            if self.stop.is_set():
+                return
         self._send_summary()
-        if artifacts:
-            self._send_files()
+        if artifacts and not self._send_files():
+            return
         if self.refusals:
             raise Refused(f"{self.refusals[0]} ({len(self.refusals)} refused)")
         self.result.complete = True
 
-    def _one_of(self, same: list[Any]) -> Any:
+    def _find_runs(self) -> StoredRun:
+        found: dict[str, list[StoredRun]] = {}
+        for stored in self.store.runs("run_uuid", self.run.uuid):
+            found.setdefault(stored.tags.get("trial_id", ""), []).append(stored)
+        parents = found.pop("", [])
+        parent = self._one_of(parents) if parents else self._create_parent()
+        self.memory.children = {trial_id: self._one_of(same) for trial_id, same in found.items()}
+        self.memory.parent = parent
+        return parent
+
+    def _one_of(self, same: list[StoredRun]) -> StoredRun:
         """The one that got furthest of runs with the same tags; the others are deleted."""
-        ranked = sorted(same, key=lambda r: (-_sent(r)[0], -len(r.data.tags), r.info.run_id))
+        ranked = sorted(same, key=lambda run: (-_sent(run)[0], -len(run.tags), run.run_id))
         for spare in ranked[1:]:
-            self.store.delete_run(spare.info.run_id)
-        return ranked[0] if ranked else None
+            self.store.delete_run(spare)
+        return ranked[0]
 
-    def _create_parent(self) -> Any:
+    def _create_parent(self) -> StoredRun:
         tags = {"run_uuid": self.run.uuid, "study": self.run.study}
-        return self.store.create_run(
-            self.run.out.name, tags, milliseconds(self.run.info["created_at"])
-        )
+        start = milliseconds(self.run.info["created_at"])
+        (made,) = self.store.create_runs([NewRun(self.run.out.name, tags, start)])
+        if isinstance(made, Exception):
+            raise made
+        return made
 
-    def _is_due(self, record: TrialRecord, child: Any) -> bool:
+    def _is_due(self, record: TrialRecord) -> bool:
+        child = self.memory.children.get(record.trial_id)
         if child is None:
             return record.state != "pending"
-        done = child.data.tags.get(_DONE) == record_digest(record, self.parent.info.run_id)
-        return not (done and child.info.status == STATUS[record.state])
+        done = child.tags.get(_DONE) == record_digest(record, self.parent.run_id)
+        return not (done and child.status == STATUS[record.state])
 
-    def _send_trials(
-        self, due: list[TrialRecord], children: Mapping[str, Any], progress: Progress | None
-    ) -> None:
-        rows: dict[str, pd.DataFrame] = {}
-        if due:
-            metrics = self.run.metrics.load([record.trial_id for record in due])
-            rows = {str(trial_id): part for trial_id, part in metrics.groupby("trial_id")}
-        for seen, record in enumerate(due, start=1):
-            if self.stop.is_set():
-                return
-            try:
-                mine = rows.get(record.trial_id, _NO_ROWS)
-                self._send_trial(record, children.get(record.trial_id), mine)
-                self.result.trials += 1
-            except Exception as error:
-                if not is_about_one_run(error):
-                    raise
-                self.refusals.append(f"trial {record.trial_id}: {one_line(error)}")
-            if progress is not None:
-                progress(seen, len(due))
+    def _send_trials(self, records: Sequence[TrialRecord]) -> Iterator[str | None]:
+        """Bring some trials up to date; for each None, or why MLflow does not take it."""
+        looks, files = self.memory.look(records, self.parent.run_id)
+        news = [r for r in records if self.memory.sent.get(r.trial_id) != looks[r.trial_id]]
+        yield from [None] * (len(records) - len(news))
+        trial_ids = [record.trial_id for record in news]
+        rows = self.memory.metrics.load(trial_ids, files)
+        for trial_id in trial_ids:
+            covered = looks[trial_id].covered
+            if covered is not None:
+                rows[trial_id] = rows[trial_id][rows[trial_id]["step"] <= covered]
 
-    def _send_trial(self, record: TrialRecord, child: Any, rows: pd.DataFrame) -> None:
-        claims = self.claims.get(record.trial_id, [])
-        final = record.state in NEVER_AGAIN
-        if not final:
-            folder = self.run.checkpoint_folder(record.trial_id)
-            rows = rows[rows["step"] <= covered_step(folder, claims)]
-        if child is not None and not _was_sent(child, rows):
-            # Another attempt made these epochs anew, and MLflow cannot take values back.
-            self.store.delete_run(child.info.run_id)
-            child = None
-        if child is None:
-            child = self._create_child(record, trial_start(record, claims))
+        refused = self._prepare_children(news, rows)
+        yield from refused.values()
+        ready = [record for record in news if record.trial_id not in refused]
+        calls = outcomes(
+            lambda record: self._send_trial(record, rows[record.trial_id]),
+            ready,
+            self.store.at_once,
+            self.stop,
+        )
+        with closing(calls):
+            for record, sent, error in calls:
+                if error is None:
+                    self.result.metrics_sent += sent or 0
+                    if record.state in ENDED:
+                        self.memory.metrics.forget([record.trial_id])
+                    else:
+                        self.memory.sent[record.trial_id] = looks[record.trial_id]
+                    yield None
+                elif is_about_one_run(error):
+                    yield _refusal(record, error)
+                else:
+                    raise error
+
+    def _prepare_children(
+        self, records: Sequence[TrialRecord], rows: Mapping[str, pd.DataFrame]
+    ) -> dict[str, str]:
+        """See that each trial has a run that its rows can be added to; by trial_id why not."""
+        children = self.memory.children
+        for record in records:
+            child = children.get(record.trial_id)
+            if child is not None and not _was_sent(child, rows[record.trial_id]):
+                # Another attempt made these epochs anew, and MLflow cannot take values back.
+                self.store.delete_run(child)
+                del children[record.trial_id]
+        homeless = [record for record in records if record.trial_id not in children]
+        claims = for_each(lambda r: read_claims(self.run.out, r.trial_id), homeless, self.run.out)
+        wanted = [self._new_child(r, own) for r, own in zip(homeless, claims, strict=True)]
+        refused = {}
+        for record, made in zip(homeless, self.store.create_runs(wanted), strict=True):
+            if isinstance(made, Exception):
+                refused[record.trial_id] = _refusal(record, made)
+            else:
+                children[record.trial_id] = made
+        return refused
+
+    def _new_child(self, record: TrialRecord, claims: Sequence[Claim]) -> NewRun:
+        tags = {
+            "run_uuid": self.run.uuid,
+            "trial_id": record.trial_id,
+            "mlflow.parentRunId": self.parent.run_id,
+            "study": self.run.study,
+            "state": record.state,
+        }
+        return NewRun(trial_name(record), tags, trial_start(record, claims))
+
+    def _send_trial(self, record: TrialRecord, rows: pd.DataFrame) -> int:
+        """Send what a trial's run has not yet; the number of values."""
+        child = self.memory.children[record.trial_id]
         points = list(epoch_points(rows[rows["epoch"] > _sent(child)[0]]))
         tags = {
-            "mlflow.parentRunId": self.parent.info.run_id,
+            "mlflow.parentRunId": self.parent.run_id,
             "state": record.state,
             "reason": record.reason or "",
         }
         if len(rows):
             tags[_SENT] = f"{rows['epoch'].max()}:{rows_digest(rows)}"
-        if final:
+        if record.state in NEVER_AGAIN:
             points += final_points(record, rows)
         if record.state in ENDED:
-            tags[_DONE] = record_digest(record, self.parent.info.run_id)
-        self._log(child, points, trial_params(record), tags)
-        self.result.metrics_sent += len(points)
+            tags[_DONE] = record_digest(record, self.parent.run_id)
+        self.store.log(child, points, trial_params(record), tags)
         end = milliseconds(record.updated_at) if record.state in ENDED else None
-        self._set_status(child, STATUS[record.state], end)
-
-    def _create_child(self, record: TrialRecord, start: int) -> Any:
-        tags = {
-            "run_uuid": self.run.uuid,
-            "trial_id": record.trial_id,
-            "mlflow.parentRunId": self.parent.info.run_id,
-            "study": self.run.study,
-            "state": record.state,
-        }
-        return self.store.create_run(trial_name(record), tags, start)
+        self.store.set_status(child, STATUS[record.state], end)
+        return len(points)
 
     def _send_summary(self) -> None:
-        self._log(self.parent, self._news(summary(self.records)))
-        self._set_status(self.parent, *run_status(self.records))
+        self.store.log(self.parent, self._news(summary(self.records)))
+        self.store.set_status(self.parent, *run_status(self.records))
 
-    def _send_files(self) -> None:
-        run_id = self.parent.info.run_id
+    def _send_files(self) -> bool:
+        """Upload what has changed; False when it was told to stop."""
         for name in run_files(self.run):
+            if self.stop.is_set():
+                return False
             path = self.run.out / name
             digest = file_digest(path)
             tag = safe_key(_FILE + name)
-            if self.parent.data.tags.get(tag) == digest:
+            if self.parent.tags.get(tag) == digest:
                 continue
-            self.store.upload(run_id, path, name.rpartition("/")[0] or None)
+            self.store.upload(self.parent, path, name.rpartition("/")[0] or None)
             points = []
             if path.name == "matrix.parquet":
                 key = safe_key(f"mean_distance_{path.parent.name}")
                 points = self._news({key: mean_distance(path)})
-            self.store.log(run_id, points, tags={tag: digest})
+            self.store.log(self.parent, points, tags={tag: digest})
             self.result.artifacts += 1
+        return True
 
     def _news(self, values: Mapping[str, float]) -> list[Point]:
         """The parent's metrics that changed, stamped now: their history is the sweep's course."""
-        known = self.parent.data.metrics
         now = int(time.time() * 1000)
         return [
             Point(key, value, now, 0)
             for key, value in values.items()
-            if math.isfinite(value) and known.get(key) != value
+            if math.isfinite(value) and self.parent.metrics.get(key) != value
         ]
 
-    def _log(
-        self,
-        target: Any,
-        points: list[Point],
-        params: Mapping[str, str] | None = None,
-        tags: Mapping[str, str] | None = None,
-    ) -> None:
-        """Send points, and of params and tags what MLflow does not have."""
-        known_params, known_tags = target.data.params, target.data.tags
-        self.store.log(
-            target.info.run_id,
-            points,
-            {key: text for key, text in (params or {}).items() if key not in known_params},
-            {k: v for k, v in (tags or {}).items() if known_tags.get(k, "") != v[:MAX_TAG]},
-        )
 
-    def _set_status(self, target: Any, status: str, end_time: int | None) -> None:
-        same_end = end_time is None or target.info.end_time == end_time
-        if target.info.status != status or not same_end:
-            self.store.set_status(target.info.run_id, status, end_time)
+def _refusal(record: TrialRecord, error: Exception) -> str:
+    return f"trial {record.trial_id}: {one_line(error)}"
 
 
-_NO_ROWS = pd.DataFrame(
-    {
-        "epoch": pd.Series(dtype="int64"),
-        "step": pd.Series(dtype="int64"),
-        "attempt": pd.Series(dtype="int64"),
-        "written_at": pd.Series(dtype="datetime64[us, UTC]"),
-    }
-)
-
-
-def _sent(found: Any) -> tuple[int, str]:
+def _sent(run: StoredRun) -> tuple[int, str]:
     """How far a child's epochs were sent (-1: none), and the digest of those rows."""
-    epoch, _, digest = found.data.tags.get(_SENT, "-1:").partition(":")
+    epoch, _, digest = run.tags.get(_SENT, "-1:").partition(":")
     return int(epoch), digest
 
 
-def _was_sent(child: Any, rows: pd.DataFrame) -> bool:
+def _was_sent(child: StoredRun, rows: pd.DataFrame) -> bool:
     """Whether what a child holds is still a part of OUT's history."""
     epoch, digest = _sent(child)
     return epoch < 0 or rows_digest(rows[rows["epoch"] <= epoch]) == digest

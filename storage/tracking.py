@@ -10,24 +10,21 @@ Values that are not finite are left out: MLflow would show NaN as 0 and infinity
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
 from storage.errors import InputError
-from storage.mlflow_client import (
-    IMPATIENT,
-    PATIENT,
-    Experiment,
-    Refused,
-    conversation,
-    one_line,
-)
+from storage.mlflow_client import IMPATIENT, PATIENT, Refused, conversation, one_line
+from storage.mlflow_experiment import Experiment, Pulse
 from storage.projection import Progress, Projection, SyncResult
 from storage.runs import Run
+from storage.tracking_memory import Memory
 from storage.tracking_uri import (
     check_uri,
     default_uri,
+    is_network_database,
     redacted,
     resolve_uri,
     study_tracking,
@@ -35,6 +32,9 @@ from storage.tracking_uri import (
 )
 
 __all__ = ["SyncResult", "Tracker", "check_uri", "default_uri", "redacted", "resolve_uri", "sync"]
+
+SILENCE_SECONDS = 60.0  # a database that owes an answer for so long is away
+POLL_SECONDS = 0.5
 
 
 def sync(
@@ -59,7 +59,7 @@ def sync(
     Raises:
         InputError: the address is malformed, or OUT itself cannot be read.
     """
-    return _sync(run, uri, experiment, artifacts, progress, PATIENT, threading.Event())
+    return _sync(Memory(run), uri, experiment, artifacts, progress, PATIENT, threading.Event())
 
 
 class Tracker:
@@ -68,7 +68,8 @@ class Tracker:
     A daemon thread syncs everything but artifacts every `every` seconds, less often while that
     fails. It never raises into the sweep and never holds it up; leaving the block takes a few
     seconds at most. `result` is the last sync's, `warning` what went wrong in it, if anything.
-    Call `sync` after the block for what the thread did not get to.
+    What it has read or sent once it keeps in mind: a look costs what has happened since the last.
+    Call `sync` after the block for what the thread did not get to; that one looks at everything.
 
     Raises:
         InputError: the address is malformed (when made, before any thread runs).
@@ -86,7 +87,7 @@ class Tracker:
     ) -> None:
         self.result: SyncResult | None = None
         self.warning: str | None = None
-        self._run, self._experiment, self._every = run, experiment, every
+        self._memory, self._experiment, self._every = Memory(run), experiment, every
         self._uri = _address(run, uri)
         self._left = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="mlflow-tracker", daemon=True)
@@ -104,18 +105,24 @@ class Tracker:
         self._left.set()
         self._thread.join(self.LEAVE_SECONDS)
 
+    def look(self) -> None:
+        """One sync, of what is new since the last."""
+        try:
+            self.result = _sync(
+                self._memory, self._uri, self._experiment, False, None, IMPATIENT, self._left
+            )
+            self.warning = self.result.warning
+        except Exception as error:  # OUT cannot be read, say: for the sweep itself to tell
+            self.warning = one_line(error)
+        if self.warning is not None:
+            self._memory.forget_mlflow()
+
     def _follow(self) -> None:
         delay = self._every
         while not self._left.wait(delay):
             start = time.monotonic()
-            try:
-                self.result = _sync(
-                    self._run, self._uri, self._experiment, False, None, IMPATIENT, self._left
-                )
-                self.warning = self.result.warning
-            except Exception as error:  # OUT cannot be read, say: for the sweep itself to tell
-                self.warning = one_line(error)
-            if self.warning is None:  # of a large run every look costs seconds of the driver's
+            self.look()
+            if self.warning is None:  # the first look at a large run takes seconds of the driver's
                 delay = max(self._every, 10 * (time.monotonic() - start))
             else:
                 delay = min(2 * delay, self.RAREST_SECONDS)
@@ -128,7 +135,7 @@ def _address(run: Run, uri: str | None) -> str:
 
 
 def _sync(
-    run: Run,
+    memory: Memory,
     uri: str | None,
     experiment: str | None,
     artifacts: bool,
@@ -136,18 +143,55 @@ def _sync(
     patience: Mapping[str, str],
     stop: threading.Event,
 ) -> SyncResult:
+    run = memory.run
     address = _address(run, uri)
     name = experiment or study_tracking(run.out).get("experiment") or run.study
     result = SyncResult(redacted(address))
+    pulse = Pulse()
+
+    def send() -> None:
+        with conversation(patience):
+            store = Experiment(address, str(name), run.out.parent / "mlartifacts", pulse)
+            Projection(memory, store, result, stop).send(artifacts, progress)
+
     try:
         silence = why_silent(address)
         if silence is not None:
             raise Refused(silence)
-        with conversation(patience):
-            store = Experiment(address, str(name), artifacts=run.out.parent / "mlartifacts")
-            Projection(run, store, result, stop).send(artifacts, progress)
+        if is_network_database(address):
+            _within(send, pulse, stop)
+        else:
+            send()
     except InputError:
         raise
     except Exception as error:  # MLflow, requests and SQLAlchemy share no class of errors
+        result = replace(result, complete=False)
         result.warning = f"MLflow at {result.uri} is not up to date: {one_line(error)}"
     return result
+
+
+def _within(send: Callable[[], None], pulse: Pulse, stop: threading.Event) -> None:
+    """Call `send`, but leave it to itself when the store keeps silent.
+
+    A driver of a database waits without end for a server that has stopped or is cut off.
+    """
+    errors: list[Exception] = []
+
+    def guarded() -> None:
+        try:
+            send()
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=guarded, name="mlflow-database", daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(POLL_SECONDS)
+            if pulse.waiting_s() > SILENCE_SECONDS:
+                raise Refused(f"no answer within {SILENCE_SECONDS:g} s")
+    finally:
+        if thread.is_alive():
+            stop.set()  # should the answer come after all, it sends no more
+    if errors:
+        raise errors[0]

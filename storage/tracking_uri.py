@@ -22,12 +22,12 @@ from storage.filesystem import AnyPath, Location, run_folder
 HIDDEN = "***"
 ANSWER_SECONDS = 2.0  # how long a server may take to show that it is there
 
-# Database schemes of MLflow: the driver that a bare scheme means, and the server's port.
-_DATABASES = {
-    "sqlite": ("sqlite3", None),
-    "postgresql": ("psycopg2", 5432),
-    "mysql": ("MySQLdb", 3306),
-    "mssql": ("pyodbc", 1433),
+# Database schemes of MLflow: the drivers that a bare scheme may mean, and the server's port.
+_DATABASES: dict[str, tuple[tuple[str, ...], int | None]] = {
+    "sqlite": (("pysqlite",), None),
+    "postgresql": (("psycopg2", "psycopg"), 5432),
+    "mysql": (("mysqldb",), 3306),
+    "mssql": (("pyodbc",), 1433),
 }
 _DRIVER_MODULES = {"mysqldb": "MySQLdb", "mysqlconnector": "mysql", "pysqlite": "sqlite3"}
 _ALLOWED = "sqlite:///FILE, http(s)://HOST[:PORT], or a database MLflow knows (postgresql://...)"
@@ -116,13 +116,39 @@ def check_uri(uri: str) -> None:
     elif scheme == "sqlite":
         _check_sqlite(uri)
     elif scheme in _DATABASES:
-        driver = parts.scheme.partition("+")[2] or _DATABASES[scheme][0]
-        if find_spec(_DRIVER_MODULES.get(driver, driver)) is None:
-            raise _wrong(uri, f"the Python package of its driver {driver!r} is not installed")
+        given = parts.scheme.partition("+")[2]
+        drivers = (given,) if given else _DATABASES[scheme][0]
+        if not any(map(_is_installed, drivers)):
+            hint = " (pip install 'toposweep[postgresql]')" if "psycopg2" in drivers else ""
+            raise _wrong(
+                uri, f"the Python package of its driver {drivers[0]!r} is not installed{hint}"
+            )
     elif scheme in ("", "file"):
         raise _wrong(uri, f"MLflow 3 refuses folders of files; allowed: {_ALLOWED}")
     else:
         raise _wrong(uri, f"unknown scheme {parts.scheme!r}; allowed: {_ALLOWED}")
+
+
+def is_server(uri: str) -> bool:
+    """Whether an MLflow server is behind the address, and not a database."""
+    return uri.startswith(("http://", "https://"))
+
+
+def is_network_database(uri: str) -> bool:
+    """Whether this process itself talks to a database server."""
+    return not is_server(uri) and sqlite_file(uri) is None
+
+
+def with_driver(uri: str) -> str:
+    """A bare postgresql:// with the driver that is installed.
+
+    SQLAlchemy takes psycopg2 for it up to 2.0 and psycopg from 2.1 on, whichever is there.
+    """
+    scheme, separator, rest = uri.partition("://")
+    if scheme != "postgresql":
+        return uri
+    installed = [driver for driver in _DATABASES[scheme][0] if _is_installed(driver)]
+    return f"{scheme}+{installed[0]}{separator}{rest}" if installed else uri
 
 
 def why_silent(uri: str) -> str | None:
@@ -159,6 +185,10 @@ def sqlite_file(uri: str) -> Path | None:
     """The database file of a SQLite address; None for every other address."""
     match = re.match(r"sqlite(?:\+\w+)?:///([^?]*)", uri)
     return Path(unquote(match[1])).absolute() if match else None
+
+
+def _is_installed(driver: str) -> bool:
+    return find_spec(_DRIVER_MODULES.get(driver, driver)) is not None
 
 
 def _split(uri: str) -> SplitResult:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.object_store import S3Server, s3_environment
+from tests.tracking_servers import MlflowServer, PostgreSQL, why_no_postgresql
 
 # Before torch or Ray load: one thread each, as in a trial; nothing is sent anywhere.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -32,6 +33,31 @@ def s3_server() -> Iterator[S3Server]:
 def bucket(s3_server: S3Server) -> str:
     """The URI of a bucket of the test's own."""
     return s3_server.make_bucket()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A PostgreSQL server of the tests' own, with an empty database for MLflow."""
+    reason = why_no_postgresql()
+    if reason is not None:
+        pytest.skip(reason)
+    server = PostgreSQL()
+    try:
+        server.start()
+        server.create_database()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture(scope="session")
+def server_on_postgresql(
+    postgresql: PostgreSQL, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[MlflowServer]:
+    """`mlflow server` above it; not started, and a test may leave it stopped."""
+    server = MlflowServer(tmp_path_factory.mktemp("mlflow"), postgresql.uri)
+    yield server
+    server.kill()
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -24,77 +22,22 @@ from tiny_runs import (
     runs_by_tag,
     sent_epochs,
     start_trial,
-    wait_for,
 )
 
 from storage.checkpoints import write_checkpoint
 from storage.tracking import Tracker, sync
-
-ENVIRONMENT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-
-
-class Server:
-    """A real `mlflow server` on loopback, in a process group of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder, free_port()
-        self.database = folder / "server.db"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def uri(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        if self.process is not None:
-            return
-        with (self.folder / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1",
-                 "--port", str(self.port), "--workers", "1",
-                 "--backend-store-uri", f"sqlite:///{self.database}",
-                 "--artifacts-destination", str(self.folder / "artifacts")],
-                env=os.environ | ENVIRONMENT, start_new_session=True, stdout=log, stderr=log,
-            )  # fmt: skip
-        deadline = time.monotonic() + 120
-        while not self.answers():
-            assert self.process.poll() is None, (self.folder / "server.log").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-
-    def answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.uri}/health", timeout=1):
-                return True
-        except (urllib.error.URLError, OSError):
-            return False
-
-    def signal(self, number: int) -> None:
-        assert self.process is not None
-        os.killpg(self.process.pid, number)
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.signal(signal.SIGKILL)
-            self.process.wait()
-            self.process = None
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+from tests.tracking_servers import MlflowServer, wait_for
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    mlflow_server = Server(tmp_path_factory.mktemp("server"))
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    mlflow_server = MlflowServer(tmp_path_factory.mktemp("server"))
     yield mlflow_server
     mlflow_server.kill()
 
 
 def test_a_server_down_for_the_whole_sweep_costs_a_warning_and_nothing_else(
-    tmp_path: Path, server: Server, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, server: MlflowServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
     server.kill()
     run = make_run(tmp_path / "out")
@@ -116,7 +59,7 @@ def test_a_server_down_for_the_whole_sweep_costs_a_warning_and_nothing_else(
 
 
 def test_a_server_killed_amid_a_sync_is_completed_later_and_nothing_doubles(
-    tmp_path: Path, server: Server
+    tmp_path: Path, server: MlflowServer
 ) -> None:
     server.start()
     run = make_run(tmp_path / "out", trials=12, epochs=6)
@@ -143,7 +86,7 @@ def test_a_server_killed_amid_a_sync_is_completed_later_and_nothing_doubles(
 
 
 def test_a_server_that_hangs_amid_a_sync_does_not_hold_it_for_long(
-    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, server: MlflowServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.start()
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")  # what a user sets is kept
@@ -161,7 +104,7 @@ def test_a_server_that_hangs_amid_a_sync_does_not_hold_it_for_long(
     assert sent_epochs(run, path=server.database) == expected
 
 
-def test_artifacts_go_through_the_server(tmp_path: Path, server: Server) -> None:
+def test_artifacts_go_through_the_server(tmp_path: Path, server: MlflowServer) -> None:
     server.start()
     run = make_run(tmp_path / "out", trials=1)
     assert sync(run, server.uri, "artifacts").artifacts == 2
@@ -171,7 +114,7 @@ def test_artifacts_go_through_the_server(tmp_path: Path, server: Server) -> None
 
 
 def test_credentials_reach_neither_out_nor_mlflow_nor_the_console(
-    tmp_path: Path, server: Server, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, server: MlflowServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
     server.start()
     run = make_run(tmp_path / "out")

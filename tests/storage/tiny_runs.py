@@ -1,9 +1,7 @@
 """Small runs made through storage's own functions, and MLflow's SQLite file read without MLflow."""
 
 import sqlite3
-import time
 from collections import Counter
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -143,10 +141,3 @@ def search(run: Run, query_text: str) -> Any:
     experiment = client.get_experiment_by_name("tiny")
     assert experiment is not None
     return client.search_runs([experiment.experiment_id], query_text)
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
