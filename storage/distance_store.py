@@ -48,7 +48,7 @@ def check_distance_name(name: str) -> str:
     """The name if it can be a folder's, else InputError."""
     if not _NAME.fullmatch(name):
         raise InputError(
-            f"distances cannot be named {name!r}: a name is letters, digits, '_' and '-'"
+            f"distances cannot be named {name!r:.80}: a name is letters, digits, '_' and '-'"
         )
     return name
 

@@ -61,7 +61,10 @@ def run_folder(out: Location) -> AnyPath:
         raise InputError(f"{text}: {scheme[1]}:// is not supported: a folder, or one of {known}")
     if not text.strip() or "\0" in text:
         raise InputError(f"{text!r} is not a folder's name")
-    return Path(text).expanduser().absolute()
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError:  # ~NAME of nobody
+        raise InputError(f"{text!r} is not a folder's name: no such home") from None
 
 
 def write_atomic(

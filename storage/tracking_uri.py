@@ -118,11 +118,11 @@ def check_uri(uri: str) -> None:
     elif scheme in _DATABASES:
         driver = parts.scheme.partition("+")[2] or _DATABASES[scheme][0]
         if find_spec(_DRIVER_MODULES.get(driver, driver)) is None:
-            raise _wrong(uri, f"the Python package of its driver {driver!r} is not installed")
+            raise _wrong(uri, f"the Python package of its driver {driver[:40]!r} is not installed")
     elif scheme in ("", "file"):
         raise _wrong(uri, f"MLflow 3 refuses folders of files; allowed: {_ALLOWED}")
     else:
-        raise _wrong(uri, f"unknown scheme {parts.scheme!r}; allowed: {_ALLOWED}")
+        raise _wrong(uri, f"unknown scheme {parts.scheme[:40]!r}; allowed: {_ALLOWED}")
 
 
 def why_silent(uri: str) -> str | None:
@@ -186,4 +186,4 @@ def _check_sqlite(uri: str) -> None:
 
 
 def _wrong(uri: str, why: str) -> InputError:
-    return InputError(f"MLflow address {redacted(uri)!r}: {why}")
+    return InputError(f"MLflow address {redacted(uri)[:200]!r}: {why}")

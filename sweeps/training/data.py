@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -128,9 +129,9 @@ class Mnist:
         if path is None:
             folder = _download(cls.name, cls.mirrors, cls.sha256)
         else:
-            folder = Path(path).expanduser().absolute()
-            if not folder.is_dir():
-                raise InputError(f"data.path: {path!r} is not allowed: no such folder")
+            folder = Path(os.path.expanduser(path)).absolute()
+            if not _is_folder(folder):
+                raise InputError(f"data.path: {path[:200]!r} is not allowed: no such folder")
         files = [find_idx(folder, name.removesuffix(".gz")) for name in cls.sha256]
         # A file that was replaced since is read again.
         stamps = tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
@@ -160,6 +161,13 @@ class FashionMnist(Mnist):
             "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"
         ),
     }
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # too long a name
+        return False
 
 
 DATASETS: dict[str, Any] = {"digits": Digits, "mnist": Mnist, "fashion_mnist": FashionMnist}
