@@ -5,7 +5,6 @@ then on the rows of earlier attempts beyond that step count no more, even if a p
 be dead goes on writing them.
 """
 
-import json
 import os
 import socket
 from collections.abc import Callable, Iterable, Sequence
@@ -23,6 +22,7 @@ from storage.filesystem import (
     read_json,
     run_folder,
 )
+from storage.sealed_json import to_json
 from storage.trial_ids import check_trial_id, is_trial_id
 
 
@@ -64,7 +64,7 @@ def claim_attempt(out: Location, trial_id: str, first_step: FirstStep) -> Claim:
             host=socket.gethostname(),
             pid=os.getpid(),
         )
-        if create_exclusive(folder / f"{claim.attempt}.json", json.dumps(asdict(claim)).encode()):
+        if create_exclusive(folder / f"{claim.attempt}.json", to_json(asdict(claim), indent=None)):
             return claim
 
 

@@ -48,7 +48,7 @@ def check_distance_name(name: str) -> str:
     """The name if it can be a folder's, else InputError."""
     if not _NAME.fullmatch(name):
         raise InputError(
-            f"distances cannot be named {name!r}: a name is letters, digits, '_' and '-'"
+            f"distances cannot be named {name!r:.80}: a name is letters, digits, '_' and '-'"
         )
     return name
 
@@ -228,7 +228,7 @@ class DistanceStore:
         chance = self.folder / CHANCE, self.folder / CHANCE_CLASSES
         paths += [path for path in chance if path.exists()]
         found: list[CorruptFile] = []
-        plans = set()
+        plans, levels = set(), set()
         for path in paths:
             try:
                 with open_parquet(path) as file:
@@ -236,6 +236,9 @@ class DistanceStore:
                         pass
                     if path in (self.labels, self.matrix):
                         plans.add(digest_of(file))
+                    elif path in chance:  # whose digest begins with the plan
+                        plans.add((digest_of(file) or "").partition(" ")[0])
+                        levels.add(digest_of(file))
             except FileNotFoundError:
                 found.append(CorruptFile(path, "the file is missing"))
             except CorruptFile as error:
@@ -247,6 +250,8 @@ class DistanceStore:
                 found.append(CorruptFile(self.spec, getattr(error, "why", "the file is missing")))
         if len(plans) > 1 and not found:
             found.append(CorruptFile(self.matrix, _OTHER_PLAN))
+        elif len(levels) > 1:
+            found.append(CorruptFile(chance[0], "is not of the classes beside it"))
         return found
 
     def batches(self, column: str) -> Iterator[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:

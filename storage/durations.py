@@ -43,7 +43,7 @@ def parse_duration(text: object, minimum: int = 1) -> Duration:
     """
     match = _TEXT.fullmatch(text.strip()) if isinstance(text, str) else None
     if match is None:
-        raise InputError(f"{text!r} is no duration: give epochs like 5ep or steps like 100it")
+        raise InputError(f"{text!r:.80} is no duration: give epochs like 5ep or steps like 100it")
     if int(match[1]) < minimum:
-        raise InputError(f"{text!r} is too short: give at least {minimum}{match[2]}")
+        raise InputError(f"{text!r:.80} is too short: give at least {minimum}{match[2]}")
     return Duration(int(match[1]), cast("Unit", match[2]))

@@ -7,7 +7,6 @@ take one for data; an object needs none. Errors that may pass are waited for: `s
 """
 
 import errno
-import json
 import os
 import re
 import shutil
@@ -28,6 +27,7 @@ from storage.errors import CorruptFile, InputError
 from storage.local_files import create_file, write_file
 from storage.object_path import SCHEMES, ObjectPath
 from storage.retrying import may_pass, retried
+from storage.sealed_json import Unsealed, from_json, to_json
 
 TEMPORARY_GRACE_S = 3600.0  # no write of ours takes an hour; an older temporary has lost its writer
 
@@ -61,7 +61,10 @@ def run_folder(out: Location) -> AnyPath:
         raise InputError(f"{text}: {scheme[1]}:// is not supported: a folder, or one of {known}")
     if not text.strip() or "\0" in text:
         raise InputError(f"{text!r} is not a folder's name")
-    return Path(text).expanduser().absolute()
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError:  # ~NAME of nobody
+        raise InputError(f"{text!r} is not a folder's name: no such home") from None
 
 
 def write_atomic(
@@ -149,27 +152,23 @@ def read_json(path: AnyPath) -> Any:
 
     Raises:
         FileNotFoundError, OSError: as `read_bytes`.
-        CorruptFile: it cannot be read or is not JSON.
+        CorruptFile: it cannot be read, is not JSON, or not what was written.
     """
     try:
-        return json.loads(read_bytes(path))
+        return from_json(read_bytes(path))
+    except Unsealed as error:
+        raise CorruptFile(path, str(error)) from None
     except (ValueError, RecursionError) as error:
         raise CorruptFile(path, f"is not JSON: {error}") from None
 
 
 def write_json(path: AnyPath, value: Any, *, indent: int | None = 2) -> None:
-    """Commit `value` as strict JSON.
+    """Commit `value` as strict JSON, a mapping with its checksum.
 
     Raises:
         ValueError: it holds nan or an infinity, which JSON has not.
     """
     write_atomic(path, to_json(value, indent=indent))
-
-
-def to_json(value: Any, *, indent: int | None = 2) -> bytes:
-    """`value` as strict JSON; errors as `write_json`."""
-    text = json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False)
-    return (text + "\n").encode()
 
 
 def names_in(folder: AnyPath) -> list[str]:
@@ -178,8 +177,10 @@ def names_in(folder: AnyPath) -> list[str]:
         if isinstance(folder, ObjectPath):
             return [path.name for path in folder.iterdir()]
         return retried(lambda: sorted(os.listdir(folder)))
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return []
+    except OSError as error:  # passing over it would lose all that is in it
+        raise cannot_be_read(folder, error) from None
 
 
 def walk_files(folder: AnyPath) -> Iterator[tuple[AnyPath, int]]:
@@ -190,12 +191,20 @@ def walk_files(folder: AnyPath) -> Iterator[tuple[AnyPath, int]]:
     if isinstance(folder, ObjectPath):
         yield from folder.walk()
         return
-    for top, folders, names in os.walk(folder):  # Path.glob fails on folders that disappear
-        folders.sort()
-        for name in sorted(names):
+    # Path.glob fails on folders that disappear.
+    for top, folders, names in os.walk(folder, onerror=_unreadable):
+        # A folder with a data file's name is damage, which whoever reads it will report.
+        misnamed = [name for name in folders if name.endswith(".parquet")]
+        folders[:] = sorted(set(folders) - set(misnamed))
+        for name in sorted([*names, *misnamed]):
             path = Path(top, name)
             with suppress(FileNotFoundError):
                 yield path, path.lstat().st_size  # not stat: a link to nothing is to be seen
+
+
+def _unreadable(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise cannot_be_read(Path(str(error.filename)), error)
 
 
 def for_each(function: Callable[[T], R], items: Iterable[T], folder: AnyPath) -> Iterable[R]:

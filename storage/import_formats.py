@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import load_npz
 
+from storage.checkpoints import check_weights
 from storage.errors import InputError
 from storage.import_masks import Connected, connections
 
@@ -206,6 +207,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     from safetensors import safe_open
 
     with _readable(path, "a safetensors file"), safe_open(path, framework="pt") as stored:
+        check_weights(path, path.read_bytes())
         return {name: stored.get_tensor(name) for name in sorted(stored.keys(), key=natural)}
 
 

@@ -106,7 +106,7 @@ def find_snapshots(
 
 
 def _of_source(source: Path, pattern: Pattern | None, steps_per_epoch: int) -> list[FoundSnapshot]:
-    path = Path(os.path.abspath(source.expanduser()))
+    path = Path(os.path.abspath(os.path.expanduser(source)))
     if not path.exists():
         raise InputError(f"{source}: is not there: expected a file or folder of networks")
     files = _files(path) if path.is_dir() else [path]

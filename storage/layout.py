@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+from storage.errors import CorruptFile
 from storage.filesystem import AnyPath, Location, for_each, names_in, run_folder, walk_files
 from storage.manifest import PART_NAME, Manifest, Part, read_manifest
 from storage.trial_ids import check_trial_id, is_trial_id
@@ -64,7 +65,10 @@ class TableFolder:
             CorruptFile: the manifest cannot be read.
         """
         if trial_ids is None:
-            paths = (path for path, _ in walk_files(self.staging))
+            paths = [path for path, _ in walk_files(self.staging)]
+            for path in paths:
+                if path.parent == self.staging and is_trial_id(path.name):
+                    raise CorruptFile(path, "is a file, not a trial's folder")
             staged = [file for path in paths if (file := self._staged_file(path))]
         else:
             folders = [self.staging / check_trial_id(trial_id) for trial_id in trial_ids]

@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from storage.errors import CorruptFile, InputError
-from storage.filesystem import AnyPath, create_exclusive, names_in, read_json, to_json
+from storage.filesystem import AnyPath, create_exclusive, names_in, read_json
 from storage.schema import SCHEMA_VERSION
+from storage.sealed_json import to_json
 from storage.trial_ids import check_trial_id
 
 PART_NAME = re.compile(r"part-[0-9a-f]{16}\.parquet")

@@ -1,21 +1,22 @@
 """Parquet files that say when they are not what was written.
 
-Every page carries a checksum, and every way in which reading fails comes out as `CorruptFile` with
-the file's name; only a file that is not there is another matter (`FileNotFoundError`), since
-compaction removes files beside readers.
+Every page and the footer carry a checksum, and every way in which reading fails comes out as
+`CorruptFile` with the file's name; only a file that is not there is another matter
+(`FileNotFoundError`), since compaction removes files beside readers.
 """
 
 import errno
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from storage.errors import CorruptFile
 from storage.filesystem import AnyPath, cannot_be_read, open_input
+from storage.footers import FOOTER_KEY, UNSEALED, SealingSink, Sink, check_footer
 from storage.retrying import retried
 
 ZSTD_LEVEL = 3
@@ -24,24 +25,15 @@ ZSTD_LEVEL = 3
 PACKED_LISTS_LEVEL = 15
 
 
-class Sink(Protocol):
-    """What a writer needs of an open file."""
-
-    closed: bool
-
-    def write(self, data: bytes, /) -> int: ...
-    def tell(self) -> int: ...
-    def flush(self) -> None: ...
-
-
+@contextmanager
 def open_writer(
     file: BinaryIO | Sink,
     schema: pa.Schema,
     plain_columns: Sequence[str] = (),
     *,
     pack_lists: bool = False,
-) -> pq.ParquetWriter:
-    """A writer as all our tables use it.
+) -> Iterator[pq.ParquetWriter]:
+    """A writer as all our tables use it, open inside the `with`.
 
     Args:
         file: open for writing.
@@ -55,8 +47,9 @@ def open_writer(
     elements = [f"{name}.list.element" for name in lists]
     levels = dict.fromkeys((name for name in schema.names if name not in lists), ZSTD_LEVEL)
     levels |= dict.fromkeys(elements, PACKED_LISTS_LEVEL if pack_lists else ZSTD_LEVEL)
-    writer = pq.ParquetWriter(
-        file,
+    sink = SealingSink(file)
+    with pq.ParquetWriter(
+        sink,
         schema,
         compression="zstd",
         compression_level=levels,
@@ -65,9 +58,12 @@ def open_writer(
         column_encoding=dict.fromkeys(elements, "BYTE_STREAM_SPLIT"),
         write_page_checksum=True,
         store_schema=False,  # a copy of the columns for Arrow alone, in each of many small files
-    )
-    writer.add_key_value_metadata(schema.metadata)
-    return writer
+    ) as writer:
+        writer.add_key_value_metadata(schema.metadata)
+        yield writer
+        writer.add_key_value_metadata({FOOTER_KEY: UNSEALED})
+        sink.hold()
+    sink.release()
 
 
 def write_table(file: BinaryIO, table: pa.Table, plain_columns: Sequence[str] = ()) -> None:
@@ -89,6 +85,8 @@ def open_parquet(path: AnyPath, footer: pq.FileMetaData | None = None) -> Iterat
         CorruptFile: it cannot be read.
     """
     with reading(path), _source(path) as source:
+        if footer is None:
+            check_footer(path, source)
         yield pq.ParquetFile(source, metadata=footer, page_checksum_verification=True)
 
 

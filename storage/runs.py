@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from storage.attempts import list_claimed, read_claims
+from storage.checkpoints import WEIGHTS
 from storage.errors import CorruptFile, InputError
 from storage.filesystem import (
     AnyPath,
@@ -215,4 +216,4 @@ class Run:
 
     def weights_path(self, trial_id: str) -> AnyPath:
         """A trial's final weights."""
-        return self.checkpoint_folder(trial_id) / "weights.safetensors"
+        return self.checkpoint_folder(trial_id) / WEIGHTS

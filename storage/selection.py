@@ -36,7 +36,7 @@ def parse_steps(text: str | Sequence[str]) -> Steps:
     if isinstance(text, str):
         text = text.split(",")
     if not isinstance(text, Sequence) or not text:
-        raise InputError(f"steps {text!r}: give first, last, all, or steps like 0ep,10ep,500it")
+        raise InputError(f"steps {text!r:.80}: give first, last, all, or steps like 0ep,10ep,500it")
     items: list[str | Duration] = []
     for item in text:
         word = item.strip() if isinstance(item, str) else item
@@ -44,7 +44,7 @@ def parse_steps(text: str | Sequence[str]) -> Steps:
             items.append(word if word in _WORDS else parse_duration(word, minimum=0))
         except InputError:
             raise InputError(
-                f"steps: {item!r} is not first, last, all, nor a step like 10ep or 500it"
+                f"steps: {item!r:.80} is not first, last, all, nor a step like 10ep or 500it"
             ) from None
     return Steps(tuple(items))
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 import numpy as np
@@ -14,7 +15,7 @@ import pandas as pd
 
 from storage.attempts import Claim
 from storage.distance_store import CHANCE, CHANCE_CLASSES, list_names
-from storage.errors import InputError
+from storage.errors import CorruptFile, InputError
 from storage.filesystem import AnyPath, names_in, open_input, walk_files
 from storage.mlflow_client import Point, safe_key
 from storage.parquet import open_parquet
@@ -137,8 +138,9 @@ def run_files(run: Run) -> list[str]:
     """What the parent carries as artifacts, relative to OUT: study, matrices, report."""
     files = ["study.yaml", "run.json"]
     for name in list_names(run.out):
-        inside = names_in(run.out / "distances" / name)
-        files += [f"distances/{name}/{file}" for file in inside if file in _OF_DISTANCES]
+        with suppress(CorruptFile):  # a file among the folders
+            inside = names_in(run.out / "distances" / name)
+            files += [f"distances/{name}/{file}" for file in inside if file in _OF_DISTANCES]
     begin = len(str(run.out)) + 1
     files += [str(path)[begin:] for path, _ in walk_files(run.report_folder)]
     return [file for file in files if not file.rpartition("/")[2].startswith(".")]

@@ -121,12 +121,12 @@ def check_uri(uri: str) -> None:
         if not any(map(_is_installed, drivers)):
             hint = " (pip install 'toposweep[postgresql]')" if "psycopg2" in drivers else ""
             raise _wrong(
-                uri, f"the Python package of its driver {drivers[0]!r} is not installed{hint}"
+                uri, f"the Python package of its driver {drivers[0][:40]!r} is not installed{hint}"
             )
     elif scheme in ("", "file"):
         raise _wrong(uri, f"MLflow 3 refuses folders of files; allowed: {_ALLOWED}")
     else:
-        raise _wrong(uri, f"unknown scheme {parts.scheme!r}; allowed: {_ALLOWED}")
+        raise _wrong(uri, f"unknown scheme {parts.scheme[:40]!r}; allowed: {_ALLOWED}")
 
 
 def is_server(uri: str) -> bool:
@@ -216,4 +216,4 @@ def _check_sqlite(uri: str) -> None:
 
 
 def _wrong(uri: str, why: str) -> InputError:
-    return InputError(f"MLflow address {redacted(uri)!r}: {why}")
+    return InputError(f"MLflow address {redacted(uri)[:200]!r}: {why}")

@@ -74,7 +74,7 @@ def parse_where(text: str) -> Where:
         InputError: it is not in the language; the message quotes what is not.
     """
     if not isinstance(text, str):
-        raise InputError(f"where: {text!r} is no text")
+        raise InputError(f"where: {text!r:.80} is no text")
     if len(text) > _LONGEST:
         raise InputError(f"where: {len(text)} characters are too many, {_LONGEST} are allowed")
     source = text.strip()
@@ -135,7 +135,7 @@ def _truth(name: str) -> Callable[[Row], bool]:
     def holds(row: Row) -> bool:
         value = _value(name, row)
         if value is not None and not isinstance(value, bool):
-            raise InputError(f"where: {name} is {value!r}, not true or false: compare it")
+            raise InputError(f"where: {name} is {value!r:.80}, not true or false: compare it")
         return bool(value)
 
     return holds
@@ -163,8 +163,9 @@ def _comparison(node: ast.Compare, text: str) -> Callable[[Row], bool]:
                 if not bool(compare(left, right)):
                     return False
             except (TypeError, ValueError):
+                both = f"{left!r:.80} and {right!r:.80}"
                 raise InputError(
-                    f"where: {_quoted(node, text)}: {left!r} and {right!r} cannot be compared so"
+                    f"where: {_quoted(node, text)}: {both} cannot be compared so"
                 ) from None
         return True
 

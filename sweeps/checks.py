@@ -19,7 +19,7 @@ from storage.tracking_uri import check_uri, resolve_uri
 from sweeps.plan import PlannedTrial, plan_trials
 from sweeps.study import Study
 from sweeps.study_file import parse_study
-from sweeps.validation import nearest
+from sweeps.validation import cut, nearest
 
 MASK_INDEX = frozenset(MASK_SCHEMA.names) - set(MASK_PAYLOAD)
 
@@ -72,7 +72,7 @@ def check_distances(study: Study, trials: Sequence[PlannedTrial]) -> None:
         where = f"distances.{name}"
         unknown = parse_where(spec.where).names - columns if spec.where else ()
         for column in sorted(unknown):
-            raise InputError(f"{where}.where: no trial has {column}{nearest(column, columns)}")
+            raise InputError(f"{where}.where: no trial has {cut(column)}{nearest(column, columns)}")
         asked = [("steps", item) for item in parse_steps(spec.steps).items]
         if spec.against is not None:
             asked += [("against", item) for item in parse_steps(spec.against).items]

@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,11 @@ from sweeps.training.config import parse_config
 from sweeps.training.data import load_dataset
 
 SHOWN_TRIALS = 60
+# Timing a trial's steps takes under a second. What cannot be told so is left unknown: kinds of
+# trials beyond this many, and trials of more parameters or multiplications than these.
+TIMED_KINDS = 12
+TIMED_PARAMETERS = 30_000_000
+TIMED_MULTIPLICATIONS = 2e11
 PROCESS_BYTES = 400_000_000  # a Ray worker that has loaded torch, before any model
 COLUMN_BYTES = 400  # of one mask's row beside the mask
 
@@ -38,22 +44,50 @@ class TrialCost:
 
 
 def trial_costs(study: Study, trials: list[PlannedTrial]) -> dict[str, TrialCost]:
-    """The cost of each trial by trial_id; real steps are timed, once for all seeds."""
+    """The cost of each trial by trial_id; real steps are timed, once for all trials whose steps
+    cost the same."""
     measured: dict[str, TrialCost] = {}
+    seconds: dict[str, float] = {}  # an epoch's
     costs: dict[str, TrialCost] = {}
     for trial in trials:
         kind = repr({k: v for k, v in trial.config.items() if k != "seeds"})
         if kind not in measured:
-            measured[kind] = _measure(study, trial)
+            timed = _timed_kind(trial.config)
+            if timed not in seconds:
+                tried = len(seconds) < TIMED_KINDS
+                seconds[timed] = _seconds_per_epoch(study, trial) if tried else math.nan
+            measured[kind] = _cost(study, trial, seconds[timed])
         costs[trial.trial_id] = measured[kind]
     return costs
 
 
-def _measure(study: Study, trial: PlannedTrial) -> TrialCost:
+def _timed_kind(config: Mapping[str, Any]) -> str:
+    """What a step's time depends on: masks are multiplied with whatever their density."""
+    optimizer, method = config["optimizer"], config["method"]
+    momentum = bool(optimizer.get("momentum"))
+    step = optimizer["name"], momentum, optimizer["batch_size"]
+    return repr((config["data"], config["model"], step, method["name"], method.get("mask_output")))
+
+
+def _seconds_per_epoch(study: Study, trial: PlannedTrial) -> float:
     cost = estimate(trial.config, trial.data_path, measure_for=0)
+    dataset = load_dataset(parse_config(trial.config).data, trial.data_path)
+    # Two steps, forwards and backwards, and an evaluation.
+    samples = 6 * trial.config["optimizer"]["batch_size"] + len(dataset.y_test)
+    samples += int(trial.config["data"]["validation"] * len(dataset.y_train))
     free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    if 2 * cost.memory_bytes < free:  # building doubles it for a moment
-        cost = estimate(trial.config, trial.data_path, threads=study.resources.threads)
+    if (
+        cost.parameters > TIMED_PARAMETERS
+        or cost.parameters * samples > TIMED_MULTIPLICATIONS
+        or 2 * cost.memory_bytes > free  # building doubles it for a moment
+    ):
+        return math.nan
+    threads = study.resources.threads
+    return estimate(trial.config, trial.data_path, threads=threads).seconds_per_epoch or math.nan
+
+
+def _cost(study: Study, trial: PlannedTrial, seconds_per_epoch: float) -> TrialCost:
+    cost = estimate(trial.config, trial.data_path, measure_for=0)
     every = parse_duration(study.snapshot_every).steps(trial.steps_per_epoch)
     snapshots = 1 + math.ceil(trial.total_steps / every)
     parsed = parse_config(trial.config)
@@ -63,7 +97,7 @@ def _measure(study: Study, trial: PlannedTrial) -> TrialCost:
         for layer in layers
     )
     return TrialCost(
-        seconds=(cost.seconds_per_epoch or math.nan) * trial.config["epochs"],
+        seconds=seconds_per_epoch * trial.config["epochs"],
         memory=PROCESS_BYTES + cost.memory_bytes,
         disk=per_snapshot * snapshots,
         connections=sum(cost.connections.values()),

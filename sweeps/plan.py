@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,14 @@ from pydantic_core import to_jsonable_python
 from storage.durations import parse_duration
 from storage.errors import CorruptFile, InputError
 from sweeps.sections import SECTIONS, check_section, settings_of
+from sweeps.space import Grid
 from sweeps.study import Study
 from sweeps.training.config import check_training, steps_per_epoch
 from sweeps.training.data import load_dataset
+from sweeps.validation import shown
 
 SEED_STREAMS = ("topology", "weights", "data")
+MOST_TRIALS = 10_000  # of a study: planning them takes some seconds, Ray Tune holds them in memory
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ def plan_trials(study: Study) -> list[PlannedTrial]:
     Raises:
         InputError: a combination that cannot be trained, named by its keys.
     """
+    _check_size(study)
     if study.search.algorithm == "optuna":
         corner_trials(study)
         return []
@@ -83,7 +87,7 @@ def resolve(study: Study, point: Mapping[str, Any]) -> PlannedTrial:
     except CorruptFile:
         raise  # the data's fault, not the point's
     except InputError as error:
-        varied = ", ".join(f"{key}={value}" for key, value in point.items())
+        varied = ", ".join(f"{key}={_short(value)}" for key, value in list(point.items())[:10])
         raise InputError(f"{error} (at {varied})" if varied else str(error)) from None
 
 
@@ -165,10 +169,30 @@ def _points(study: Study) -> Iterator[dict[str, Any]]:
             yield from grid.combinations()
 
 
+def _check_size(study: Study) -> None:
+    grids, search = study.grids(), study.search
+    size, what = sum(grid.size(search.num_samples) for grid in grids), "combinations"
+    if search.algorithm == "optuna":  # which combines as it goes
+        size = sum(len(values) for grid in grids for values in _ends(grid).values())
+        what = "values"
+    if size > MOST_TRIALS:
+        raise InputError(
+            f"space: its {size} {what} are too many: at most {MOST_TRIALS} trials are allowed"
+        )
+
+
+def _ends(grid: Grid) -> dict[str, Sequence[Any]]:
+    return {**grid.lists, **{key: sampler.ends() for key, sampler in grid.samplers.items()}}
+
+
+def _short(value: Any) -> str:
+    return value if isinstance(value, str) and len(value) < 40 else shown(value)
+
+
 def _corners(study: Study) -> Iterator[dict[str, Any]]:
     """Each key at each of its ends, the others at their first value: enough to find a bad bound."""
     (grid,) = study.grids()
-    ends = {**grid.lists, **{key: sampler.ends() for key, sampler in grid.samplers.items()}}
+    ends = _ends(grid)
     first = {key: values[0] for key, values in ends.items()}
     yield first
     for key, values in ends.items():
@@ -198,6 +222,6 @@ def _integer(key: str, value: Any, low: int = 0) -> int:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not low <= value < 2**31 or int(value) != value:
         raise InputError(
-            f"{key}: {value!r} is not allowed: a whole number from {low} to {2**31 - 1}"
+            f"{key}: {shown(value)} is not allowed: a whole number from {low} to {2**31 - 1}"
         )
     return int(value)

@@ -15,7 +15,7 @@ from sweeps.training.methods import METHODS
 from sweeps.training.models import MODELS
 from sweeps.training.optimizers import OPTIMIZERS
 from sweeps.training.settings import Settings
-from sweeps.validation import nearest, one_line, refuse_unknown, validated
+from sweeps.validation import nearest, one_line, refuse_unknown, shown, validated
 
 SECTIONS: dict[str, Mapping[str, Any]] = {
     "data": DATASETS,
@@ -54,7 +54,9 @@ def check_section(section: str, values: Mapping[str, Any]) -> Settings:
     if not isinstance(name, str) or name not in registry:
         if name is None:
             raise InputError(f"{section}.name: is missing{nearest('', registry)}")
-        raise InputError(f"{section}.name: {name!r} is not allowed{nearest(str(name), registry)}")
+        raise InputError(
+            f"{section}.name: {shown(name)} is not allowed{nearest(str(name), registry)}"
+        )
     refuse_unknown(values, known_fields(section), section)
     settings = settings_of(section, name)
     for field, value in values.items():

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from storage.errors import InputError
+from sweeps.validation import shown
 
 SAMPLERS = ("uniform", "loguniform", "choice", "randint")
 
@@ -52,6 +53,11 @@ class Grid:
     lists: dict[str, list[Any]]
     samplers: dict[str, Sampler]
 
+    def size(self, num_samples: int = 1) -> int:
+        """How many points it has, with `num_samples` draws of its samplers if there are any."""
+        combinations = math.prod(len(values) for values in self.lists.values())
+        return combinations * (num_samples if self.samplers else 1)
+
     def combinations(self) -> Iterator[dict[str, Any]]:
         """The lists' combinations, the last key varying fastest."""
         for values in itertools.product(*self.lists.values()):
@@ -83,7 +89,9 @@ def parse_space(space: Any) -> list[Grid]:
 
 def _parse_grid(grid: Any, where: str) -> Grid:
     if not isinstance(grid, Mapping):
-        raise InputError(f"{where}: {grid!r} is not allowed: a mapping from dotted keys to values")
+        raise InputError(
+            f"{where}: {shown(grid)} is not allowed: a mapping from dotted keys to values"
+        )
     lists: dict[str, list[Any]] = {}
     samplers: dict[str, Sampler] = {}
     for key, value in grid.items():
@@ -101,22 +109,29 @@ def _parse_grid(grid: Any, where: str) -> Grid:
 def _parse_sampler(value: Mapping[Any, Any], where: str) -> Sampler:
     known = ", ".join(SAMPLERS)
     if len(value) != 1 or next(iter(value)) not in SAMPLERS:
-        raise InputError(f"{where}: {dict(value)!r} is not allowed: a sampler is one of {known}")
+        raise InputError(f"{where}: {shown(value)} is not allowed: a sampler is one of {known}")
     kind, given = next(iter(value.items()))
     if kind == "choice":
         if not isinstance(given, list) or not given:
-            raise InputError(f"{where}.choice: {given!r} is not allowed: a list of options")
+            raise InputError(f"{where}.choice: {shown(given)} is not allowed: a list of options")
         return Sampler("choice", options=tuple(given))
+    refused = f"{where}.{kind}: {shown(given)} is not allowed"
     try:
+        if not isinstance(given, list):
+            raise TypeError
         low, high = (_number(bound) for bound in given)
     except (TypeError, ValueError, OverflowError):
-        raise InputError(f"{where}.{kind}: {given!r} is not allowed: [low, high]") from None
+        raise InputError(f"{refused}: [low, high]") from None
     if not low < high:
-        raise InputError(f"{where}.{kind}: {given!r} is not allowed: low must be below high")
+        raise InputError(f"{refused}: low must be below high")
     if kind == "loguniform" and low <= 0:
-        raise InputError(f"{where}.loguniform: {given!r} is not allowed: low must be above 0")
-    if kind == "randint" and not (low.is_integer() and high.is_integer() and high < 2**53):
-        raise InputError(f"{where}.randint: {given!r} is not allowed: bounds must be integers")
+        raise InputError(f"{refused}: low must be above 0")
+    if kind == "randint" and not (low.is_integer() and high.is_integer()):
+        raise InputError(f"{refused}: bounds must be integers")
+    if kind == "randint" and max(-low, high) >= 2**53:
+        raise InputError(f"{refused}: bounds must be below 2^53")
+    if not math.isfinite(high - low):
+        raise InputError(f"{refused}: low and high are too far apart")
     return Sampler(kind, low, high)
 
 

@@ -1,5 +1,6 @@
 """What a study may say, every value checked before anything starts."""
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -59,7 +60,7 @@ class Search(_Judge):
     """
 
     algorithm: Literal["grid", "random", "optuna"] = "grid"
-    num_samples: int = Field(default=1, ge=1)
+    num_samples: int = Field(default=1, ge=1, lt=2**31)
     seed: int = Field(default=0, ge=0, lt=2**31)
 
 
@@ -74,7 +75,7 @@ class Scheduler(_Judge):
 
     name: Literal["fifo", "asha"] = "fifo"
     grace_period: int = Field(default=1, ge=1, description="epochs that every trial gets")
-    reduction_factor: int = Field(default=4, ge=2, description="one in so many goes on")
+    reduction_factor: int = Field(default=4, ge=2, lt=2**31, description="one in so many goes on")
 
 
 class Resources(_Part):
@@ -83,7 +84,9 @@ class Resources(_Part):
     cpu: float = Field(default=1, ge=0.01)
     gpu: float = Field(default=0, ge=0, description="fractions share a device among trials")
     threads: int = Field(default=1, ge=1, le=1024, description="torch threads of a trial")
-    max_failures: int = Field(default=3, ge=0, description="restarts of a trial whose process died")
+    max_failures: int = Field(
+        default=3, ge=0, lt=2**31, description="restarts of a trial whose process died"
+    )
 
     def bundle(self) -> dict[str, float]:
         """The same in Ray's words."""
@@ -148,7 +151,8 @@ class Study(_Part):
     def _absolute_path(cls, data: dict[str, Any]) -> dict[str, Any]:
         # Workers and a later resume have other working folders.
         if isinstance(data.get("path"), str):
-            return {**data, "path": str(Path(data["path"]).expanduser().absolute())}
+            # os.path: a ~NAME of nobody stays as it is, and is no folder then.
+            return {**data, "path": str(Path(os.path.expanduser(data["path"])).absolute())}
         return data
 
     @field_validator("snapshot_every", "checkpoint_every", mode="before")
@@ -164,7 +168,7 @@ class Study(_Part):
     def _folder_names(cls, named: dict[str, DistanceSpec]) -> dict[str, DistanceSpec]:
         for name in named:
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
-                raise ValueError(f"the name {name!r} must be letters, digits, '_' and '-'")
+                raise ValueError(f"the name {name!r:.80} must be letters, digits, '_' and '-'")
         return named
 
     @model_validator(mode="after")

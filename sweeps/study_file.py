@@ -12,10 +12,57 @@ from storage.errors import InputError
 from storage.tracking_uri import redacted
 from sweeps.sections import SECTIONS
 from sweeps.study import Study, check_study
+from sweeps.validation import cut
+
+# Far beyond what a study holds: reading more would take minutes.
+_MOST_CHARACTERS = 1_000_000
+_MOST_VALUES = 100_000  # every alias counted as what it stands for
+_DEEPEST = 30
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """YAML lets a later key silently replace an earlier one; a study must not."""
+    """YAML lets a later key silently replace an earlier one; a study must not.
+
+    Nor may it be larger than above, hold itself, or hold a number of thousands of digits.
+    """
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None:
+            _expanded(node, 0, {})
+        return node
+
+    def construct_yaml_int(self, node: Any) -> int:
+        if len(self.construct_scalar(node)) > 1000:
+            raise InputError(f"line {node.start_mark.line + 1}: a number of too many digits")
+        value: int = super().construct_yaml_int(node)
+        return value
+
+
+def _expanded(node: yaml.Node, depth: int, known: dict[int, int]) -> int:
+    """How many values a node holds; 0 in `known` stands for one that is not finished."""
+    where = f"line {node.start_mark.line + 1}"
+    if id(node) in known:
+        if known[id(node)] == 0:
+            raise InputError(f"{where}: an alias of what it is a part of is not allowed")
+        return known[id(node)]
+    if depth > _DEEPEST:
+        raise InputError(f"{where}: more than {_DEEPEST} levels are not allowed")
+    known[id(node)] = 0
+    parts = node.value if isinstance(node, yaml.CollectionNode) else ()
+    inner = [n for part in parts for n in (part if isinstance(part, tuple) else (part,))]
+    size = 1 + sum(_expanded(part, depth + 1, known) for part in inner)
+    if size > _MOST_VALUES:
+        raise InputError(f"{where}: more than {_MOST_VALUES} values are not allowed")
+    known[id(node)] = size
+    return size
+
+
+def _own(value: Any) -> Any:
+    """A copy that shares nothing with itself, so that to change one alias changes no other."""
+    if isinstance(value, dict):
+        return {key: _own(part) for key, part in value.items()}
+    return [_own(part) for part in value] if isinstance(value, list) else value
 
 
 def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -27,7 +74,8 @@ def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
         if not isinstance(key, str | int | float):
             raise InputError(f"line {key_node.start_mark.line + 1}: a key must be a plain name")
         if key in seen:
-            raise InputError(f"line {key_node.start_mark.line + 1}: {key} is given twice")
+            line = key_node.start_mark.line + 1
+            raise InputError(f"line {line}: {cut(str(key))} is given twice")
         seen.add(key)
     loader.flatten_mapping(node)
     return loader.construct_mapping(node, deep=True)
@@ -37,6 +85,7 @@ def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
 _UniqueKeys.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+"), list("-+0123456789")
 )
+_UniqueKeys.add_constructor("tag:yaml.org,2002:int", _UniqueKeys.construct_yaml_int)
 _UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
@@ -48,10 +97,11 @@ def load_study(source: str | Path, overrides: Iterable[str] = ()) -> Study:
     """
     path = Path(source)
     if is_file(source):
-        if not path.is_file():
+        if not _exists(path):
             raise InputError(f"{source}: no such study file")
         try:
-            text = path.read_text(encoding="utf-8")
+            with path.open(encoding="utf-8") as file:
+                text = file.read(_MOST_CHARACTERS + 1)
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{source}: cannot be read as text: {error}") from None
     else:
@@ -62,7 +112,14 @@ def load_study(source: str | Path, overrides: Iterable[str] = ()) -> Study:
 def is_file(source: str | Path) -> bool:
     """Whether `source` means a file, which may be missing, and not a built-in study."""
     path = Path(source)
-    return path.suffix in (".yaml", ".yml") or path.is_file()
+    return path.suffix in (".yaml", ".yml") or _exists(path)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # too long a name
+        return False
 
 
 def parse_study(text: str, overrides: Iterable[str] = (), name: str = "study") -> Study:
@@ -88,23 +145,31 @@ def parse_mapping(text: str, name: str) -> dict[Any, Any]:
 
 
 def _yaml(text: str, name: str) -> Any:
+    if len(text) > _MOST_CHARACTERS:
+        raise InputError(f"{name}: more than {_MOST_CHARACTERS} characters are not allowed")
     try:
-        return yaml.load(text, Loader=_UniqueKeys)
+        return _own(yaml.load(text, Loader=_UniqueKeys))
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except RecursionError:
+        raise InputError(f"{name}: is not YAML: nested too deeply") from None
+    except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark else ""
         what = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise InputError(f"{name}: is not YAML: {where}{what}") from None
+        raise InputError(f"{name}: is not YAML: {where}{what[:200]}") from None
+    except Exception:  # PyYAML's constructors trust a tag such as !!int or !!map
+        raise InputError(f"{name}: is not YAML: a value is not what its tag says") from None
 
 
 def _override(raw: dict[Any, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise InputError(f"--set {override}: is not allowed: KEY=VALUE, such as method.density=0.1")
+        raise InputError(
+            f"--set {cut(override)}: is not allowed: KEY=VALUE, such as method.density=0.1"
+        )
     if key.startswith("space."):
-        _override_space(raw, key.removeprefix("space."), _yaml(text, f"--set {key}"))
+        _override_space(raw, key.removeprefix("space."), _yaml(text, f"--set {cut(key)}"))
         return
     for grid in _grids(raw):  # the override is the only value from now on
         grid.pop(key, None)
@@ -115,8 +180,8 @@ def _override(raw: dict[Any, Any], override: str) -> None:
             node[parent] = {"name": node[parent]}
         node = node.setdefault(parent, {})
         if not isinstance(node, dict):
-            raise InputError(f"--set {key}: {parent} holds a value, not keys")
-    node[last] = _yaml(text, f"--set {key}")
+            raise InputError(f"--set {cut(key)}: {cut(parent)} holds a value, not keys")
+    node[last] = _yaml(text, f"--set {cut(key)}")
 
 
 def _override_space(raw: dict[Any, Any], key: str, value: Any) -> None:

@@ -1,6 +1,8 @@
 """From pydantic's findings to one clear line: the key, the value, what is allowed."""
 
 import difflib
+import re
+import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, get_args
 
@@ -9,6 +11,9 @@ from pydantic import BaseModel, ValidationError
 from storage.errors import InputError
 
 M = TypeVar("M", bound=BaseModel)
+
+_TYPE = re.compile(r"str|(dict|list)\[.*\]")
+_SHOWN = 80  # characters of a value or a key that a message repeats
 
 
 # pydantic's words for what people call otherwise.
@@ -33,8 +38,9 @@ def refuse_unknown(keys: Iterable[Any], known: Iterable[str], where: str) -> Non
     known = set(known)
     for key in keys:
         if key not in known:
-            dotted = f"{where}.{key}" if where else str(key)
-            raise InputError(f"{dotted}: unknown key{nearest(str(key), known)}")
+            name = cut(str(key))
+            dotted = f"{where}.{name}" if where else name
+            raise InputError(f"{dotted}: unknown key{nearest(name, known)}")
 
 
 def validated(model: type[M], values: Mapping[str, Any], where: str = "") -> M:
@@ -48,7 +54,8 @@ def validated(model: type[M], values: Mapping[str, Any], where: str = "") -> M:
 def one_line(error: ValidationError, where: str = "", model: type[BaseModel] | None = None) -> str:
     """The first finding as `key: value is not allowed: why`, dotted below `where`."""
     finding = error.errors(include_url=False)[0]
-    path = [str(part) for part in finding["loc"]]
+    # Of a value that may be of several types, pydantic's path names the type as well.
+    path = [cut(str(part)) for part in finding["loc"] if not _TYPE.fullmatch(str(part))]
     key = ".".join([where, *path] if where else path) or "value"
     if finding["type"] == "extra_forbidden":
         known = _fields_at(model, path[:-1])
@@ -58,7 +65,7 @@ def one_line(error: ValidationError, where: str = "", model: type[BaseModel] | N
     why = finding["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if not finding["loc"] and isinstance(finding["input"], Mapping):
         return f"{key}: {why}"  # about several keys together, which the message names
-    given = _shown(finding["input"])
+    given = shown(finding["input"])
     why = why.removeprefix(f"{path[-1]}: " if path else "")
     if why.startswith(given):  # a rule that has named the value itself
         return f"{key}: {why}"
@@ -81,6 +88,34 @@ def _is_model(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+def shown(value: Any) -> str:
+    """A value as messages repeat it, however large it is."""
+    try:
+        return cut(_BOUNDED.repr(value))
+    except ValueError:  # Python writes no number of more than some thousand digits
+        return "a number of too many digits"
+
+
+def cut(text: str) -> str:
+    """The beginning of a text, as much as a message repeats of it."""
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+
+
+class _Bounded(reprlib.Repr):
+    """repr() in bounded time and size; it keeps the order of keys."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 9
+        self.maxlist = self.maxtuple = self.maxset = self.maxdict = _SHOWN
+        self.maxstring = self.maxlong = self.maxother = 2 * _SHOWN
+
+    def repr_dict(self, x: dict[Any, Any], level: int) -> str:
+        if level <= 0:
+            return "{...}"
+        first = list(x.items())[: self.maxdict]
+        pairs = (f"{self.repr1(k, level - 1)}: {self.repr1(v, level - 1)}" for k, v in first)
+        return f"{{{', '.join(pairs)}}}"
+
+
+_BOUNDED = _Bounded()

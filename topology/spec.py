@@ -70,7 +70,7 @@ class DistanceSpec(BaseModel):
         except (InputError, ValueError):
             step = "all"
         if step == "all":
-            raise ValueError(f"{against!r} is neither first nor last nor one step like 10ep")
+            raise ValueError(f"{against!r:.80} is neither first nor last nor one step like 10ep")
         return against
 
 

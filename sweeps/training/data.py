@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -142,9 +143,9 @@ class Mnist:
         if path is None:
             folder = Path(_cache(cls.name, "", cls.sha256).path)
         else:
-            folder = Path(path).expanduser().absolute()
-            if not folder.is_dir():
-                raise InputError(f"data.path: {path!r} is not allowed: no such folder")
+            folder = Path(os.path.expanduser(path)).absolute()
+            if not _is_folder(folder):
+                raise InputError(f"data.path: {path[:200]!r} is not allowed: no such folder")
         return [find_idx(folder, name.removesuffix(".gz")) for name in cls.sha256]
 
 
@@ -171,6 +172,13 @@ class FashionMnist(Mnist):
             "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"
         ),
     }
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # too long a name
+        return False
 
 
 DATASETS: dict[str, Any] = {"digits": Digits, "mnist": Mnist, "fashion_mnist": FashionMnist}

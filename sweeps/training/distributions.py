@@ -84,7 +84,7 @@ def epsilon(shapes: Sequence[Shape], target: Target) -> list[int]:
     [28, 12]
     """
     value = _given("epsilon", target.epsilon)
-    counts = [min(prod(shape), round(value * sum(shape))) for shape in shapes]
+    counts = [round(min(prod(shape), value * sum(shape))) for shape in shapes]
     return _populated(counts, shapes, target)
 
 

@@ -61,7 +61,9 @@ def find_idx(folder: Path, name: str) -> Path:
     for candidate in candidates:
         if (folder / candidate).is_file():
             return folder / candidate
-    raise InputError(f"{folder}: no file {candidates[0]} (or {', '.join(candidates[1:])})")
+    raise InputError(
+        f"data.path: {folder} holds no file {candidates[0]} (or {', '.join(candidates[1:])})"
+    )
 
 
 def _content(path: Path) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from storage.errors import InputError
-from sweeps.validation import nearest, validated
+from sweeps.validation import nearest, shown, validated
 
 
 class Settings(BaseModel):
@@ -39,9 +39,9 @@ def parse_settings(key: str, values: object, registry: Mapping[str, Any]) -> tup
     Raises InputError naming the key, the value and what is allowed.
     """
     if not isinstance(values, Mapping):
-        raise InputError(f"{key}: {values!r} is not allowed: a mapping with a name is needed")
+        raise InputError(f"{key}: {shown(values)} is not allowed: a mapping with a name is needed")
     name = values.get("name")
     if not isinstance(name, str) or name not in registry:
-        raise InputError(f"{key}.name: {name!r} is not allowed{nearest(str(name), registry)}")
+        raise InputError(f"{key}.name: {shown(name)} is not allowed{nearest(str(name), registry)}")
     chosen = registry[name]
     return chosen, validated(chosen.Settings, values, key)

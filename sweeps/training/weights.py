@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
+from storage.checkpoints import UNSEALED, check_weights, seal_weights
 from storage.errors import CorruptFile, InputError
 from storage.filesystem import Location, read_bytes, run_folder
 from sweeps.training.models import MODELS
@@ -22,11 +23,12 @@ def weights_to_bytes(
     model: nn.Module, config: Mapping[str, Any], input_shape: tuple[int, ...], n_classes: int
 ) -> bytes:
     """The model's parameters and, as metadata, the trial's configuration and the model's ends."""
-    about = {"config": config, "input_shape": list(input_shape), "n_classes": n_classes}
+    about = {"config": config, "input_shape": list(input_shape), "n_classes": n_classes,
+             "crc32": UNSEALED}  # fmt: skip
     # A clone each: safetensors refuses tensors that share memory, and these are views of one.
     tensors = {name: tensor.cpu().clone() for name, tensor in model.state_dict().items()}
-    content: bytes = save(tensors, metadata={_METADATA: json.dumps(about, sort_keys=True)})
-    return content
+    # One entry, since safetensors keeps no order of several.
+    return seal_weights(save(tensors, metadata={_METADATA: json.dumps(about, sort_keys=True)}))
 
 
 def load_model(path: Location) -> nn.Module:
@@ -38,6 +40,7 @@ def load_model(path: Location) -> nn.Module:
     path = run_folder(path)
     try:
         content = read_bytes(path)
+        check_weights(path, content)
         tensors = load(content)  # which checks the header as well
         about = json.loads(_header(content)["__metadata__"][_METADATA])
         model_class, settings = parse_settings("model", about["config"]["model"], MODELS)
@@ -47,7 +50,7 @@ def load_model(path: Location) -> nn.Module:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except KeyError:
         raise CorruptFile(path, "does not say which model its weights belong to") from None
-    except (SafetensorError, ValueError, RuntimeError) as error:
+    except (SafetensorError, ValueError, RuntimeError, TypeError, AttributeError) as error:
         raise CorruptFile(path, f"not the weights of a model: {error}".splitlines()[0]) from None
     return model.eval()
 

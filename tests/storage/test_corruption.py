@@ -41,7 +41,7 @@ def cut(path):
 DAMAGE = {
     "cut": cut,
     "empty": lambda path: path.write_bytes(b""),
-    "flipped": lambda path: flip(path, path.stat().st_size // 3),
+    "flipped": lambda path: flip(path, path.stat().st_size // 2),
     "no parquet": lambda path: path.write_bytes(b"PAR1 but nothing else PAR1"),
 }
 damages = pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
