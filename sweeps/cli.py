@@ -1,7 +1,7 @@
 """The command line: parses, calls, prints. Heavy imports wait until a command needs them."""
 
 import json
-import signal
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +10,13 @@ from typing import Any
 import click
 from rich.console import Console
 
+from cluster.errors import ClusterFailed
 from storage.errors import InputError
-from storage.filesystem import run_folder
+from sweeps.faults import FULL, describe_os_error
 from sweeps.import_command import import_command
+from sweeps.leaving import Leave, LeaveRequest, leaving
 
+FAILED = 1
 INTERRUPTED = 130  # what a shell gives for a program that Ctrl-C ended
 
 LOG_WIDTH = 120  # columns where there is no terminal to ask
@@ -24,11 +27,16 @@ _out = Console(soft_wrap=True, markup=False, highlight=False, width=_width)
 _err = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
 
 
-class _Interrupted(Exception):
-    """Ctrl-C cut a run short; carries the line that says how to go on.
+class _CutShort(Exception):
+    """A job was cut short: the line that says why and how to go on, and the exit code.
 
     No KeyboardInterrupt: click would swallow that, and the line with it.
     """
+
+    def __init__(self, line: str, code: int, at_once: bool = False) -> None:
+        super().__init__(line)
+        self.code = code
+        self.at_once = at_once  # no time for what libraries wait for
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -38,7 +46,8 @@ def cli() -> None:
     topologies are.
 
     Begin with `toposweep run quickstart`. Exit codes: 0 all done; 1 some of it failed, the rest is
-    complete and usable; 2 the input is wrong.
+    complete and usable (or all of it stopped, for want of storage or cluster: it can be resumed);
+    2 the input is wrong; 130 and 143 ended by Ctrl-C and by SIGTERM: it can be resumed.
     """
 
 
@@ -107,7 +116,7 @@ def _run_job(
     from sweeps.progress import ConsoleProgress
     from sweeps.summary import print_outcome
 
-    with _resumable(out):
+    with _resumable(out) as request:
         outcome = run_job(
             study,
             out,
@@ -115,6 +124,7 @@ def _run_job(
             tracking_uri=tracking_uri,
             retry_failed=retry_failed,
             progress=ConsoleProgress(_out),
+            request=request,
         )
     print_outcome(outcome, _out)
     for warning in outcome.warnings:
@@ -126,21 +136,37 @@ def _run_job(
 
 
 @contextmanager
-def _resumable(out: str) -> Iterator[None]:
-    """Ctrl-C and SIGTERM leave what is committed, and say how to go on."""
+def _resumable(out: str) -> Iterator[LeaveRequest]:
+    """Whatever cuts a job short leaves what is committed; say how to go on."""
 
-    def terminate(signum: int, frame: Any) -> None:
-        raise KeyboardInterrupt
+    def how(why: str) -> str:
+        return f"{why}; go on with: toposweep resume {out}"
 
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    except KeyboardInterrupt:
-        begun = (run_folder(out) / "run.json").exists()
-        how = f"go on with: toposweep resume {out}" if begun else "nothing had begun"
-        raise _Interrupted(f"interrupted; {how}") from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with leaving(lambda why: _err.print(how(why))) as request:
+        try:
+            yield request
+        except KeyboardInterrupt:
+            why, code = "interrupted", INTERRUPTED
+        except Leave as left:
+            why, code = left.why, left.code
+        except ClusterFailed as error:
+            why, code = f"error: {error}", FAILED
+        except OSError as error:
+            if not request.begun or isinstance(error, BrokenPipeError):
+                raise
+            why, code = f"error: {_storage_error(error, out)}", FAILED
+        else:
+            return
+        line = how(why) if request.begun else f"{why}; nothing had begun"
+        raise _CutShort(line, code, at_once=request.asked) from None
+
+
+def _storage_error(error: OSError, out: str) -> str:
+    """One line that names the folder."""
+    text = describe_os_error(error)
+    if error.errno not in FULL:
+        return text if error.filename else f"{out}: {text}"
+    return f"{out}: {error.strerror}: make room there first"
 
 
 @cli.command()
@@ -179,8 +205,10 @@ def distances(out: str, name: str | None, address: str | None, **options: Any) -
     from sweeps.summary import print_distances
 
     given = {key: value for key, value in options.items() if value is not None}
-    with _resumable(out):
-        done = distances_job(out, name, given, address=address, progress=ConsoleProgress(_out))
+    with _resumable(out) as request:
+        done = distances_job(
+            out, name, given, address=address, progress=ConsoleProgress(_out), request=request
+        )
     for result in done:
         print_distances(result, _out)
 
@@ -275,9 +303,12 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         code = error.exit_code
-    except _Interrupted as interrupted:
-        _err.print(str(interrupted))
-        code = INTERRUPTED
+    except _CutShort as cut:
+        _err.print(str(cut))
+        code = cut.code
+        if cut.at_once:
+            sys.stdout.flush()
+            os._exit(code)
     except (KeyboardInterrupt, click.Abort):
         code = INTERRUPTED
     sys.exit(code if isinstance(code, int) else 0)

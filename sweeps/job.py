@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from cluster import Cluster, connect
+from cluster import Cluster, ClusterFailed, connect, watched
 from storage.distance_store import check_distance_name
 from storage.errors import InputError
 from storage.filesystem import AnyPath, Location, write_atomic
@@ -17,6 +17,7 @@ from storage.runs import Run
 from storage.tracking import SyncResult, Tracker, redacted, resolve_uri, sync
 from sweeps.checks import check_job, check_out
 from sweeps.imported_study import settings_of_run
+from sweeps.leaving import LeaveRequest, leaving
 from sweeps.plan import PlannedTrial
 from sweeps.progress import Progress
 from sweeps.report import build_report
@@ -78,26 +79,44 @@ def run_job(
     tracking_uri: str | None = None,
     retry_failed: bool = False,
     progress: Progress | None = None,
+    request: LeaveRequest | None = None,
 ) -> Outcome:
-    """`run_study` with progress, and with what the command line prints at the end."""
+    """`run_study` with progress, and with what the command line prints at the end.
+
+    Raises:
+        OSError: OUT cannot be written or read. What is committed stays, and the same call goes on.
+        ClusterFailed: the cluster could not do it; as above.
+        Leave: SIGTERM, or a cluster that has gone; as above. See `sweeps.leaving`.
+    """
+    if request is None:
+        with leaving() as request:
+            return run_job(
+                study, out, address=address, tracking_uri=tracking_uri, retry_failed=retry_failed,
+                progress=progress, request=request,
+            )  # fmt: skip
     progress = progress or Progress()
     job = check_job(study, out, address, tracking_uri)
+    request.begun = (job.folder / "run.json").exists()
     with RunLock(job.folder, purpose="run") as lock:
         check_out(study, job.folder, job.trials)  # once more: now nobody else changes it
         run = open_run(study, job.folder, job.trials, retry_failed)
+        request.begun = True
         outcome = Outcome(run, tracking_uri=redacted(job.uri))
         todo = [t for t in job.trials if run.record(t.trial_id).state == "pending"]
-        with _connected(study, todo, address, progress):
+        with _connected(study, todo, address, progress, request):
             with Tracker(run, job.uri, study.tracking.experiment):
-                _sweep(study, run, lock, todo, progress)
+                _sweep(study, run, lock, todo, progress, request)
             _compact(run, lock, outcome)
             for name, spec in study.distances.items():
                 try:
                     with progress.pairs(name) as on_pairs:
-                        run_distances(run.out, name, spec, progress=on_pairs)
-                except InputError as error:
+                        run_distances(run.out, name, spec, progress=on_pairs, check=lock.check)
+                except (InputError, ClusterFailed) as error:
+                    lock.check()
                     outcome.problems.append(f"distances {name}: {error}")
+        lock.check()
         outcome.report = build_report(run)
+        lock.check()
         _sync(run, job.uri, study, outcome)
     outcome.failed = sorted(r.trial_id for r in run.records().values() if r.state == "failed")
     return outcome
@@ -110,6 +129,7 @@ def distances_job(
     *,
     address: str | None = None,
     progress: Progress | None = None,
+    request: LeaveRequest | None = None,
 ) -> list[DistanceResult]:
     """Distances over the snapshots of a run: the study's named ones, or one of one's own.
 
@@ -119,12 +139,20 @@ def distances_job(
         changes: keys of `DistanceSpec` set over the study's spec of that name, or over the default.
         address: a Ray cluster; None: Ray on this machine.
         progress: where to show it.
+        request: see `sweeps.leaving`; None: one is made.
 
     Raises:
         InputError: a wrong name or selection, nothing to compare, or a damaged mask file.
+        OSError, ClusterFailed, Leave: as `run_job`; tiles that are done stay.
     """
+    if request is None:
+        with leaving() as request:
+            return distances_job(
+                out, name, changes, address=address, progress=progress, request=request
+            )
     progress = progress or Progress()
     run = Run.open(out)
+    request.begun = True
     specs = settings_of_run(run).distances
     if name is None and not set(changes) - {"chance"}:  # which is no selection
         if not specs:
@@ -140,10 +168,10 @@ def distances_job(
     for spec in wanted.values():  # what is wrong with a selection shows before Ray starts
         compared_snapshots(run.masks.index(), spec)
     done = []
-    with RunLock(run.out, purpose="distances"), reached(address):
+    with RunLock(run.out, purpose="distances") as lock, reached(address, request):
         for key, spec in wanted.items():
             with progress.pairs(key) as on_pairs:
-                done.append(run_distances(run.out, key, spec, progress=on_pairs))
+                done.append(run_distances(run.out, key, spec, progress=on_pairs, check=lock.check))
     return done
 
 
@@ -190,13 +218,17 @@ def versions() -> dict[str, str]:
 
 @contextmanager
 def _connected(
-    study: Study, todo: Sequence[PlannedTrial], address: str | None, progress: Progress
+    study: Study,
+    todo: Sequence[PlannedTrial],
+    address: str | None,
+    progress: Progress,
+    request: LeaveRequest,
 ) -> Iterator[None]:
     if not todo and study.search.algorithm != "optuna" and not study.distances:
         yield
         return
     progress.note("starting Ray" if address is None else f"connecting to {address}")
-    with reached(address) as cluster:
+    with reached(address, request) as cluster:
         progress.note(cluster.describe())
         if todo and not cluster.fits(study.resources.bundle()):
             raise InputError(
@@ -207,8 +239,8 @@ def _connected(
 
 
 @contextmanager
-def reached(address: str | None) -> Iterator[Cluster]:
-    """The connected cluster.
+def reached(address: str | None, request: LeaveRequest) -> Iterator[Cluster]:
+    """The connected cluster; `request` hears of it when it goes.
 
     Raises:
         InputError: there is none at the address.
@@ -218,16 +250,23 @@ def reached(address: str | None) -> Iterator[Cluster]:
             cluster = stack.enter_context(connect(address))
         except ValueError as error:
             raise InputError(f"--address {error}") from None
+        request.listen()  # Ray has taken SIGTERM for itself
+        stack.enter_context(watched(request.lose))
         yield cluster
 
 
 def _sweep(
-    study: Study, run: Run, lock: RunLock, todo: Sequence[PlannedTrial], progress: Progress
+    study: Study,
+    run: Run,
+    lock: RunLock,
+    todo: Sequence[PlannedTrial],
+    progress: Progress,
+    request: LeaveRequest,
 ) -> None:
     from sweeps.runner import run_sweep
 
     with progress.sweep() as on_progress:
-        run_sweep(study, run, lock, todo, on_progress)
+        run_sweep(study, run, lock, todo, request, on_progress)
 
 
 def _compact(run: Run, lock: RunLock, outcome: Outcome) -> None:

@@ -6,7 +6,11 @@ Tuner for what is left to do.
 
 import logging
 import math
+import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +23,8 @@ from storage.filesystem import remove_folder
 from storage.lock import RunLock
 from storage.records import ENDED
 from storage.runs import Run, TrialRecord
+from sweeps.faults import fault_of, last_death, storage_error_in, unpack_error, why_died
+from sweeps.leaving import LeaveRequest
 from sweeps.plan import PlannedTrial
 from sweeps.progress import Counts
 from sweeps.searcher import StudySearcher
@@ -26,12 +32,17 @@ from sweeps.study import Study
 from sweeps.task import drop_checkpoints, make_task, now
 from sweeps.tune_trial import TuneTrial
 
+# How long trials may take to see that they are to stop, and to write a checkpoint. Tune then waits
+# for their processes for ten seconds at most.
+HALT_WITHIN_S = 12.0
+
 
 def run_sweep(
     study: Study,
     run: Run,
     lock: RunLock,
     trials: Sequence[PlannedTrial],
+    request: LeaveRequest,
     on_progress: Callable[[Counts], None] = lambda counts: None,
 ) -> None:
     """Run trials to their end with Ray Tune; Ray is connected already.
@@ -40,27 +51,33 @@ def run_sweep(
         study: how they are searched, scheduled and what each takes.
         run: where everything goes; the caller holds `lock`.
         trials: what is left of a grid or random search. An Optuna search plans its own.
+        request: whether the driver is to leave; trials then stop where they are.
         on_progress: called on the driver after every change.
+
+    Raises:
+        OSError, InputError: OUT cannot be written, its lock is lost: the sweep has stopped, and
+            trials that were running are so by their records.
+        Leave: `request` was made.
     """
     records = run.records()
     searcher: Searcher | None = None
     space: dict[str, Any] = {}
     num_samples = 1
     if study.search.algorithm == "optuna":
-        searcher = StudySearcher(study, run, records)
+        searcher = StudySearcher(study, run, lock, records)
         num_samples = searcher.left
         counts = Counts(num_samples, epochs_total=num_samples * study.epochs)
         if num_samples == 0:
             return
     else:
-        tasks = [asdict(make_task(study, run, trial)) for trial in trials]
+        tasks = [asdict(make_task(study, run, trial, lock)) for trial in trials]
         space = {"task": tune.grid_search(tasks)}
         counts = Counts(len(trials), epochs_total=sum(t.config["epochs"] for t in trials))
         if not tasks:
             return
 
     for name in ("ray.tune", "ray.air", "ray.train"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters is in the records
     keeper = RecordKeeper(study, run, lock, records, counts, on_progress)
     asha = study.scheduler.name == "asha"
     resources = tune.PlacementGroupFactory([study.resources.bundle()])
@@ -80,14 +97,19 @@ def run_sweep(
             storage_path=str(run.out / "tune"),
             verbose=0,
             callbacks=[keeper],
-            stop=StopOnError(keeper),
-            failure_config=tune.FailureConfig(max_failures=study.resources.max_failures),
+            stop=StopSweep(keeper, lock, request),
+            # One more than is allowed: `RecordKeeper` counts deaths, and not those of nodes.
+            failure_config=tune.FailureConfig(max_failures=study.resources.max_failures + 1),
             # The state of a trial is kept in OUT by the trial itself. Tune asks for a checkpoint
             # only where a scheduler may stop a trial: that is how the trial learns of it.
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=asha, num_to_keep=1),
         ),
     )
-    tuner.fit()
+    with request.patiently():
+        try:
+            tuner.fit()
+        except Exception as error:
+            raise keeper.error or storage_error_in(error) or error from None
     if keeper.error is not None:
         raise keeper.error
     ours = [records[trial.trial_id] for trial in trials] or records.values()
@@ -134,11 +156,13 @@ def make_scheduler(study: Study, run: Run, records: Mapping[str, TrialRecord]) -
     return scheduler
 
 
-class StopOnError(tune.Stopper):
-    """Ends the sweep when its records can no longer be kept: a full disk, a lost lock."""
+class StopSweep(tune.Stopper):
+    """Ends the sweep when its records can no longer be kept (a full disk, a lost lock), and when
+    the driver is to leave: then trials are given a while to halt, each at a checkpoint."""
 
-    def __init__(self, keeper: "RecordKeeper") -> None:
-        self._keeper = keeper
+    def __init__(self, keeper: "RecordKeeper", lock: RunLock, request: LeaveRequest) -> None:
+        self._keeper, self._lock, self._request = keeper, lock, request
+        self._asked_at = 0.0
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # as for the keeper
@@ -148,8 +172,20 @@ class StopOnError(tune.Stopper):
         return False
 
     def stop_all(self) -> bool:
-        """Whether a record could not be written."""
-        return self._keeper.error is not None
+        """Whether nothing is to go on."""
+        if self._keeper.error is not None:
+            return True
+        if not self._request.asked:
+            return False
+        if not self._asked_at:
+            self._asked_at = time.monotonic()
+            # In a thread: storage that does not answer must not keep the driver.
+            threading.Thread(target=self._ask, name="ask-to-stop", daemon=True).start()
+        return self._keeper.all_halted() or time.monotonic() - self._asked_at > HALT_WITHIN_S
+
+    def _ask(self) -> None:
+        with suppress(OSError):  # then trials go on from their last checkpoints
+            self._lock.ask_to_stop()
 
 
 class RecordKeeper(tune.Callback):
@@ -171,6 +207,8 @@ class RecordKeeper(tune.Callback):
         self._counts = counts
         self._epochs: dict[str, int] = {}
         self._on_progress = on_progress
+        self._halted: set[str] = set()
+        self._deaths: Counter[str] = Counter()  # of trials' own making
         self.error: Exception | None = None  # the first; Tune would blame the trial for it
 
     def __getstate__(self) -> dict[str, Any]:
@@ -182,12 +220,20 @@ class RecordKeeper(tune.Callback):
         trial_id = _trial_name(trial)
         self._counts.restarts += trial_id in self._counts.running
         self._counts.running.add(trial_id)
-        self._settle(trial, state="running", reason=None, traceback=None)
+        self._halted.discard(trial_id)
+        if not self._has_given_up(trial_id):
+            self._settle(trial, state="running", reason=None, traceback=None)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """An epoch is done and committed."""
+        """An epoch is done and committed; or the trial says why it goes no further."""
+        if result.get("storage"):
+            self.error = self.error or unpack_error(result["storage"])
+        if result.get("halted") or result.get("storage"):
+            self._halted.add(_trial_name(trial))
+            return
+        self._halted.discard(_trial_name(trial))
         self._epochs[_trial_name(trial)] = int(result.get("epoch", 0))
         self._report()
 
@@ -199,25 +245,52 @@ class RecordKeeper(tune.Callback):
         metrics = {k: v for k, v in (result.get("row") or {}).items() if _is_number(v)}
         if failure:
             self._counts.failed += 1
+            if self._has_given_up(_trial_name(trial)):
+                return
             self._settle(trial, state="failed", reason=failure["reason"],
                          traceback=failure["traceback"])  # fmt: skip
             return
         self._counts.done += 1
         completed = int(result["epoch"]) == self._record(trial).config["epochs"]
         self._settle(trial, state="completed" if completed else "stopped", metrics=metrics)
-        if completed:
+        if completed and self.error is None:
             drop_checkpoints(self._run, _trial_name(trial))
 
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial's process died and Tune starts another; only its own deaths are to count."""
+        trial_id, death = _trial_name(trial), last_death(trial)
+        fault = fault_of(death)
+        if fault == "storage":
+            self.error = self.error or OSError(why_died(death))
+        if fault != "trial":
+            trial.max_failures += 1
+            return
+        self._deaths[trial_id] += 1
+        if self._has_given_up(trial_id):
+            self._give_up(trial, death)
+
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial's process died more often than is allowed."""
+        """A trial has no process that could even say that it has failed."""
         self._counts.running.discard(_trial_name(trial))
         self._counts.failed += 1
-        error = trial.get_error()
-        lines = str(error).strip().splitlines() if error else []
-        why = lines[-1] if lines else "its process died"
-        restarts = self._study.resources.max_failures
-        self._settle(trial, state="failed", traceback="\n".join(lines) or None,
-                     reason=f"gave up after {restarts} restarts: {why}")  # fmt: skip
+        if not self._has_given_up(_trial_name(trial)):
+            self._give_up(trial, last_death(trial))
+
+    def _has_given_up(self, trial_id: str) -> bool:
+        return self._deaths[trial_id] > self._study.resources.max_failures
+
+    def _give_up(self, trial: Any, death: str) -> None:
+        """From now on the record says that the trial has failed; its next process reads that."""
+        self._settle(
+            trial,
+            state="failed",
+            traceback=death or None,
+            reason=f"its process died {self._deaths[_trial_name(trial)]} times: {why_died(death)}",
+        )
+
+    def all_halted(self) -> bool:
+        """Whether no trial trains."""
+        return self._counts.running <= self._halted
 
     def _settle(self, trial: Any, **changes: Any) -> None:
         if self._record(trial).state in ("completed", "stopped"):
