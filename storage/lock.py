@@ -30,7 +30,8 @@ from storage.filesystem import (
     remove_temporaries,
     run_folder,
     write_atomic,
-)from storage.retrying import may_pass
+)
+from storage.retrying import may_pass
 
 RENEW_EVERY_S = 10.0
 EXPIRES_AFTER_S = 60.0
