@@ -99,13 +99,22 @@ def run(
 @cli.command()
 @_folder
 @click.option("--retry-failed", is_flag=True, help="Train again what failed before.")
+@click.option("--repair", is_flag=True, help="First put damaged files aside, into OUT/quarantine, "
+              "and train their trials again.")  # fmt: skip
 @_address
 @_tracking
-def resume(out: str, retry_failed: bool, address: str | None, tracking_uri: str | None) -> None:
+def resume(
+    out: str, retry_failed: bool, repair: bool, address: str | None, tracking_uri: str | None
+) -> None:
     """Go on with the run in OUT after whatever stopped it; finished trials do not run again."""
     from storage.runs import Run
     from sweeps.checks import stored_study
 
+    if repair:
+        from sweeps.repair import repair_job
+        from sweeps.summary import print_repair
+
+        print_repair(repair_job(out), _out)
     _run_job(stored_study(Run.open(out)), out, address, tracking_uri, retry_failed)
 
 
@@ -131,8 +140,16 @@ def _run_job(
         _err.print(f"warning: {warning}", style="yellow")
     for problem in outcome.problems:
         _err.print(f"error: {problem}", style="red")
+    if outcome.damaged:
+        _err.print(_how_to_repair(out))
     if outcome.failed or outcome.problems:
         sys.exit(1)
+
+
+def _how_to_repair(out: str) -> str:
+    return (
+        f"to put damaged files aside and train their trials again: toposweep resume {out} --repair"
+    )
 
 
 @contextmanager
@@ -259,6 +276,7 @@ def verify(out: str) -> None:
     for problem in bad:
         _err.print(f"error: {problem}", style="red")
     if bad:
+        _err.print(_how_to_repair(out))
         sys.exit(1)
     index = stored.masks.index(with_config=False)
     snapshots = len(index[["trial_id", "step"]].drop_duplicates())

@@ -39,6 +39,7 @@ class Outcome:
     warnings: list[str] = field(default_factory=list)  # what can be made good later
     tracking_uri: str = ""
     report: AnyPath | None = None
+    damaged: bool = False  # whether files of OUT are not what was written: `sweeps.repair`
 
 
 def run_study(
@@ -105,7 +106,7 @@ def run_job(
         todo = [t for t in job.trials if run.record(t.trial_id).state == "pending"]
         with _connected(study, todo, address, progress, request):
             with Tracker(run, job.uri, study.tracking.experiment):
-                _sweep(study, run, lock, todo, progress, request)
+                outcome.warnings += _sweep(study, run, lock, todo, progress, request)
             _compact(run, lock, outcome)
             for name, spec in study.distances.items():
                 try:
@@ -262,11 +263,11 @@ def _sweep(
     todo: Sequence[PlannedTrial],
     progress: Progress,
     request: LeaveRequest,
-) -> None:
+) -> list[str]:
     from sweeps.runner import run_sweep
 
     with progress.sweep() as on_progress:
-        run_sweep(study, run, lock, todo, request, on_progress)
+        return run_sweep(study, run, lock, todo, request, on_progress)
 
 
 def _compact(run: Run, lock: RunLock, outcome: Outcome) -> None:
@@ -274,6 +275,7 @@ def _compact(run: Run, lock: RunLock, outcome: Outcome) -> None:
         outcome.problems += [str(bad) for bad in store.compact(lock).corrupt]
     # A compaction looks at what it rewrites; a damaged part that stays must show as well.
     outcome.problems += [line for line in run.unreadable() if line not in outcome.problems]
+    outcome.damaged = bool(outcome.problems)
 
 
 def _sync(run: Run, uri: str, study: Study, outcome: Outcome) -> None:

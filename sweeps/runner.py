@@ -8,10 +8,9 @@ import logging
 import math
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,13 +22,14 @@ from storage.filesystem import remove_folder
 from storage.lock import RunLock
 from storage.records import ENDED
 from storage.runs import Run, TrialRecord
-from sweeps.faults import fault_of, last_death, storage_error_in, unpack_error, why_died
+from sweeps.faults import storage_error_in
 from sweeps.leaving import LeaveRequest
 from sweeps.plan import PlannedTrial
 from sweeps.progress import Counts
+from sweeps.record_keeper import RecordKeeper, trial_name
 from sweeps.searcher import StudySearcher
 from sweeps.study import Study
-from sweeps.task import drop_checkpoints, make_task, now
+from sweeps.task import make_task
 from sweeps.tune_trial import TuneTrial
 
 # How long trials may take to see that they are to stop, and to write a checkpoint. Tune then waits
@@ -44,7 +44,7 @@ def run_sweep(
     trials: Sequence[PlannedTrial],
     request: LeaveRequest,
     on_progress: Callable[[Counts], None] = lambda counts: None,
-) -> None:
+) -> list[str]:
     """Run trials to their end with Ray Tune; Ray is connected already.
 
     Args:
@@ -53,6 +53,9 @@ def run_sweep(
         trials: what is left of a grid or random search. An Optuna search plans its own.
         request: whether the driver is to leave; trials then stop where they are.
         on_progress: called on the driver after every change.
+
+    Returns:
+        What the user should know although no trial failed for it, a line each.
 
     Raises:
         OSError, InputError: OUT cannot be written, its lock is lost: the sweep has stopped, and
@@ -68,13 +71,13 @@ def run_sweep(
         num_samples = searcher.left
         counts = Counts(num_samples, epochs_total=num_samples * study.epochs)
         if num_samples == 0:
-            return
+            return []
     else:
         tasks = [asdict(make_task(study, run, trial, lock)) for trial in trials]
         space = {"task": tune.grid_search(tasks)}
         counts = Counts(len(trials), epochs_total=sum(t.config["epochs"] for t in trials))
         if not tasks:
-            return
+            return []
 
     for name in ("ray.tune", "ray.air", "ray.train"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters is in the records
@@ -89,8 +92,8 @@ def run_sweep(
             search_alg=searcher,
             scheduler=make_scheduler(study, run, records),
             reuse_actors=True,
-            trial_name_creator=_trial_name,
-            trial_dirname_creator=_trial_name,
+            trial_name_creator=trial_name,
+            trial_dirname_creator=trial_name,
         ),
         run_config=tune.RunConfig(
             name=datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f"),
@@ -116,10 +119,7 @@ def run_sweep(
     if any(record.state not in ENDED for record in ours):
         raise KeyboardInterrupt  # a signal made Tune leave before the end
     remove_folder(run.out / "tune")  # Tune's own state has served
-
-
-def _trial_name(trial: Any) -> str:
-    return str(trial.config["task"]["trial_id"])
+    return keeper.notes
 
 
 @dataclass(frozen=True)
@@ -186,134 +186,3 @@ class StopSweep(tune.Stopper):
     def _ask(self) -> None:
         with suppress(OSError):  # then trials go on from their last checkpoints
             self._lock.ask_to_stop()
-
-
-class RecordKeeper(tune.Callback):
-    """Keeps each trial's record in OUT as Tune's events come in; the only writer of records."""
-
-    def __init__(
-        self,
-        study: Study,
-        run: Run,
-        lock: RunLock,
-        records: dict[str, TrialRecord],
-        counts: Counts,
-        on_progress: Callable[[Counts], None],
-    ) -> None:
-        self._study = study
-        self._run = run
-        self._lock = lock
-        self._records = records
-        self._counts = counts
-        self._epochs: dict[str, int] = {}
-        self._on_progress = on_progress
-        self._halted: set[str] = set()
-        self._deaths: Counter[str] = Counter()  # of trials' own making
-        self.error: Exception | None = None  # the first; Tune would blame the trial for it
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Tune pickles its callbacks into OUT/tune; nothing ever reads them back.
-        return {}
-
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial has a process: it is running, perhaps again."""
-        trial_id = _trial_name(trial)
-        self._counts.restarts += trial_id in self._counts.running
-        self._counts.running.add(trial_id)
-        self._halted.discard(trial_id)
-        if not self._has_given_up(trial_id):
-            self._settle(trial, state="running", reason=None, traceback=None)
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
-        """An epoch is done and committed; or the trial says why it goes no further."""
-        if result.get("storage"):
-            self.error = self.error or unpack_error(result["storage"])
-        if result.get("halted") or result.get("storage"):
-            self._halted.add(_trial_name(trial))
-            return
-        self._halted.discard(_trial_name(trial))
-        self._epochs[_trial_name(trial)] = int(result.get("epoch", 0))
-        self._report()
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial came to an end that it or the scheduler chose."""
-        result = trial.last_result or {}
-        self._counts.running.discard(_trial_name(trial))
-        failure = result.get("failure")
-        metrics = {k: v for k, v in (result.get("row") or {}).items() if _is_number(v)}
-        if failure:
-            self._counts.failed += 1
-            if self._has_given_up(_trial_name(trial)):
-                return
-            self._settle(trial, state="failed", reason=failure["reason"],
-                         traceback=failure["traceback"])  # fmt: skip
-            return
-        self._counts.done += 1
-        completed = int(result["epoch"]) == self._record(trial).config["epochs"]
-        self._settle(trial, state="completed" if completed else "stopped", metrics=metrics)
-        if completed and self.error is None:
-            drop_checkpoints(self._run, _trial_name(trial))
-
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial's process died and Tune starts another; only its own deaths are to count."""
-        trial_id, death = _trial_name(trial), last_death(trial)
-        fault = fault_of(death)
-        if fault == "storage":
-            self.error = self.error or OSError(why_died(death))
-        if fault != "trial":
-            trial.max_failures += 1
-            return
-        self._deaths[trial_id] += 1
-        if self._has_given_up(trial_id):
-            self._give_up(trial, death)
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial has no process that could even say that it has failed."""
-        self._counts.running.discard(_trial_name(trial))
-        self._counts.failed += 1
-        if not self._has_given_up(_trial_name(trial)):
-            self._give_up(trial, last_death(trial))
-
-    def _has_given_up(self, trial_id: str) -> bool:
-        return self._deaths[trial_id] > self._study.resources.max_failures
-
-    def _give_up(self, trial: Any, death: str) -> None:
-        """From now on the record says that the trial has failed; its next process reads that."""
-        self._settle(
-            trial,
-            state="failed",
-            traceback=death or None,
-            reason=f"its process died {self._deaths[_trial_name(trial)]} times: {why_died(death)}",
-        )
-
-    def all_halted(self) -> bool:
-        """Whether no trial trains."""
-        return self._counts.running <= self._halted
-
-    def _settle(self, trial: Any, **changes: Any) -> None:
-        if self._record(trial).state in ("completed", "stopped"):
-            return  # what has ended well stays so, whatever a late process says
-        try:
-            self._write(trial, changes)
-        except Exception as error:
-            self.error = self.error or error
-
-    def _write(self, trial: Any, changes: dict[str, Any]) -> None:
-        self._lock.check()
-        record = replace(self._record(trial), updated_at=now(), **changes)
-        self._records[record.trial_id] = record
-        self._run.write_record(record)
-        self._report()
-
-    def _record(self, trial: Any) -> TrialRecord:
-        return self._records[_trial_name(trial)]
-
-    def _report(self) -> None:
-        self._counts.epochs_done = sum(self._epochs.values())
-        self._on_progress(self._counts)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -79,6 +79,7 @@ class Trial:
         self._log = _open_log(self._run.log_path(task.trial_id), task.trial_id)
         self._pending: list[dict[str, Any]] = []
         self._last_row: dict[str, Any] = {}
+        self.notes: list[str] = []  # what the user should know although the trial goes on
         self._snapshot_step = -1  # of the newest snapshot that this attempt took
         self._checkpoint_step = 0  # of the newest checkpoint; at step 0 there is nothing to keep
         # A commit mostly waits for the disk: a thread of its own lets training go on meanwhile.
@@ -216,6 +217,7 @@ class Trial:
                     return first_step(read_claims(self._run.out, self.task.trial_id))
                 except CorruptFile as error:
                     self._log.warning("%s; going on from an older checkpoint", error)
+                    self.notes.append(f"{error}; the trial went on from an older checkpoint")
                     continue
                 restored["state"] = torch.load(io.BytesIO(payload), weights_only=True)
                 return checkpoint.step

@@ -80,7 +80,8 @@ class TuneTrial(tune.Trainable):
         return self._answer(done=result["done"])
 
     def _answer(self, **said: Any) -> dict[str, Any]:
-        return {"done": False, "failed": False, **self._told, **said}
+        notes = self._trial.notes if self._trial else []
+        return {"done": False, "failed": False, "notes": notes, **self._told, **said}
 
     def _log_failure(self, error: Exception) -> None:
         if self._trial is not None:
