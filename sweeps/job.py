@@ -26,7 +26,7 @@ from sweeps.study_file import load_study, study_yaml
 from sweeps.task import drop_checkpoints, now, pending_record
 from sweeps.validation import validated
 from topology.pairwise import DistanceResult, DistanceSpec, run_distances
-from topology.spec import compared_snapshots
+from topology.spec import compared_snapshots, index_for
 
 
 @dataclass
@@ -167,7 +167,7 @@ def distances_job(
         base = specs.get(name, DistanceSpec()).model_dump()
         wanted = {name: validated(DistanceSpec, {**base, **changes}, f"distances.{name}")}
     for spec in wanted.values():  # what is wrong with a selection shows before Ray starts
-        compared_snapshots(run.masks.index(), spec)
+        compared_snapshots(index_for(run.masks, spec), spec)
     done = []
     with RunLock(run.out, purpose="distances") as lock, reached(address, request):
         for key, spec in wanted.items():

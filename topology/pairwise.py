@@ -29,7 +29,7 @@ from topology.chance_stage import update_chance
 from topology.comparison import Method, Metric
 from topology.nnstd import METRIC_VERSIONS, as_topology, checked_metric, distances_of_pairs
 from topology.prepared import Topology
-from topology.spec import DistanceSpec, compared_snapshots
+from topology.spec import DistanceSpec, compared_snapshots, index_for
 from topology.tile_tasks import compile_kernels, compute_tile, load_block
 from topology.tiles import Plan, Snapshot, Tile, plan_tiles
 
@@ -132,7 +132,7 @@ def run_distances(
     begin = time.monotonic()
     out = run_folder(out)  # a worker is in another folder
     store = DistanceStore(out, name)
-    labels, snapshots, left_out = compared_snapshots(MaskStore(out).index(), spec)
+    labels, snapshots, left_out = compared_snapshots(index_for(MaskStore(out), spec), spec)
     plan = plan_tiles(snapshots, spec.metric)
     if plan.n_pairs == 0:
         raise InputError(_nothing(spec, plan))
