@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from cluster import watching
 from storage import CorruptFile, InputError, Run
 from storage.attempts import read_claims
 from storage.lock import RunLock, must_stop
@@ -316,3 +318,28 @@ def test_a_reader_never_passes_over_a_damaged_snapshot(small: Small, begin: Begi
     with pytest.raises(CorruptFile, match=path.name):
         run.masks.index()
     assert isinstance(run.metrics.load(), pd.DataFrame)
+
+
+# The cluster
+
+
+def test_a_head_that_answers_no_more_is_noticed_once_and_a_short_silence_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watching, "POLL_S", 0.01)
+    monkeypatch.setattr(watching, "GONE_AFTER_S", 0.2)
+    told: list[str] = []
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        port = head.getsockname()[1]
+        watch = threading.Thread(
+            target=watching._watch, args=(f"127.0.0.1:{port}", told.append, over)
+        )
+        watch.start()
+        watch.join(0.5)
+        assert watch.is_alive()
+        assert told == []
+    watch.join(60)
+    assert not watch.is_alive()
+    (line,) = told
+    assert str(port) in line
