@@ -31,6 +31,7 @@ from storage.filesystem import (
     run_folder,
     write_atomic,
 )
+from storage.retrying import may_pass
 
 RENEW_EVERY_S = 10.0
 EXPIRES_AFTER_S = 60.0
@@ -74,6 +75,7 @@ class Holder:
     renewed_at: str
     released: bool = False
     token: str = ""
+    stopping: bool = False
 
     def to_json(self) -> bytes:
         """As stored."""
@@ -103,9 +105,11 @@ class RunLock:
         self._renewer: threading.Thread | None = None
         self._since = ""
         self._token = uuid.uuid4().hex  # tells two locks of one process apart
+        self._stopping = False
 
     def __enter__(self) -> "RunLock":
         self._since = _now()
+        self._stopping = False
         while True:
             highest = max(self._generations(), default=0)
             if highest and (holder := self._live_holder(highest)):
@@ -136,11 +140,20 @@ class RunLock:
         trace: TracebackType | None,
     ) -> None:
         self._stop.set()
-        if self._renewer is not None:
-            self._renewer.join()
-        if self._is_mine():
-            write_atomic(self._path(self.generation), self._content(released=True))
+        away = isinstance(error, OSError) and may_pass(error)  # waited for long enough already
+        if not away:
+            if self._renewer is not None:
+                self._renewer.join()
+            with suppress(OSError):  # then it expires
+                if self._is_mine():
+                    write_atomic(self._path(self.generation), self._content(released=True))
         self.generation = 0
+
+    def ask_to_stop(self) -> None:
+        """Have the trials of this holder stop where they are: see `must_stop`."""
+        self._stopping = True
+        if self._is_mine():
+            write_atomic(self._path(self.generation), self._content())
 
     def check(self) -> None:
         """Raise InputError unless this still holds the lock; call it before what cannot be undone.
@@ -187,16 +200,39 @@ class RunLock:
 
     def _content(self, released: bool = False) -> bytes:
         return Holder(
-            Process.current(), self.purpose, self._since, _now(), released, self._token
+            process=Process.current(),
+            purpose=self.purpose,
+            since=self._since,
+            renewed_at=_now(),
+            released=released,
+            token=self._token,
+            stopping=self._stopping,
         ).to_json()
 
     def _path(self, generation: int) -> AnyPath:
-        return self._folder / f"{generation}.json"
+        return _generation_path(self._folder, generation)
 
     def _generations(self) -> list[int]:
         names = names_in(self._folder)
         stems = [name.removesuffix(".json") for name in names if name.endswith(".json")]
         return [int(stem) for stem in stems if stem.isascii() and stem.isdigit()]
+
+
+def must_stop(out: Location, generation: int) -> bool:
+    """Whether whoever works for a holder of the lock is to stop.
+
+    So it is when the holder has asked for it, has released the lock, or has a successor. A file
+    that is there all the time is read anew, since file servers' clients remember for half a minute
+    that a file is not there.
+
+    Raises:
+        CorruptFile, OSError: it cannot be told.
+    """
+    try:
+        holder = _read_holder(_generation_path(run_folder(out) / "lock", generation))
+    except FileNotFoundError:
+        return True
+    return holder.released or holder.stopping
 
 
 @contextmanager
@@ -208,6 +244,10 @@ def held(out: AnyPath, purpose: str, lock: RunLock | None) -> Iterator[RunLock]:
     else:
         with RunLock(out, purpose) as own:
             yield own
+
+
+def _generation_path(folder: AnyPath, generation: int) -> AnyPath:
+    return folder / f"{generation}.json"
 
 
 def _read_holder(path: AnyPath) -> Holder:

@@ -18,7 +18,7 @@ from storage.lock import RunLock
 from storage.mask_rows import INDEX_COLUMNS, LayerMask, check_rows, mask_rows, place_of, rows_of
 from storage.records import config_table
 from storage.schema import MASK_PAYLOAD, MASK_SCHEMA
-from storage.staged import StagedTable, TableKind
+from storage.staged import Damage, StagedTable, TableKind
 from storage.trial_ids import check_trial_id
 from storage.verification import verify_table
 from storage.where import filter_rows
@@ -95,17 +95,19 @@ class MaskStore:
             )
         return True
 
-    def index(self, with_config: bool = True) -> pd.DataFrame:
+    def index(self, with_config: bool = True, damaged: list[Damage] | None = None) -> pd.DataFrame:
         """One row per snapshot and layer, by trial, step and layer; no mask is read.
 
         Args:
             with_config: add each trial's flat configuration, steps_per_epoch, total_steps and
                 state.
+            damaged: takes the snapshots that are left out, their files not being what was written;
+                None: none may be.
 
         Raises:
             CorruptFile: a file is not what was written.
         """
-        index: pd.DataFrame = self._table.read(INDEX_COLUMNS).to_pandas()
+        index: pd.DataFrame = self._table.read(INDEX_COLUMNS, damaged=damaged).to_pandas()
         index = index.sort_values(["trial_id", "step", "layer_index"], ignore_index=True)
         if not with_config:
             return index

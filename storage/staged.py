@@ -46,6 +46,15 @@ class TableKind:
     check_rows: Callable[[pa.Table], None]
 
 
+@dataclass(frozen=True)
+class Damage:
+    """A step of a trial whose file is not what was written."""
+
+    trial_id: str
+    step: int
+    problem: CorruptFile
+
+
 class StagedTable(TableFolder):
     """One such table of a run.
 
@@ -71,9 +80,10 @@ class StagedTable(TableFolder):
         columns: Sequence[str] | None,
         trial_ids: Collection[str] | None = None,
         steps: Mapping[str, Collection[int]] | None = None,
+        damaged: list[Damage] | None = None,
     ) -> pa.Table:
         """The rows that count, each once; arguments and errors as `read_files` has them."""
-        tables = [table for _, table in self.read_files(columns, trial_ids, steps)]
+        tables = [table for _, table in self.read_files(columns, trial_ids, steps, damaged)]
         if not tables:
             return self.kind.schema.empty_table().select(columns or self.kind.schema.names)
         return pa.concat_tables(tables, promote_options="default")
@@ -83,6 +93,7 @@ class StagedTable(TableFolder):
         columns: Sequence[str] | None,
         trial_ids: Collection[str] | None = None,
         steps: Mapping[str, Collection[int]] | None = None,
+        damaged: list[Damage] | None = None,
     ) -> list[tuple[AnyPath, pa.Table]]:
         """The rows that count, each once, file by file.
 
@@ -90,13 +101,24 @@ class StagedTable(TableFolder):
             columns: which; None: all there are.
             trial_ids: of which trials; None: of all.
             steps: per trial, which steps; it then names the trials, too.
+            damaged: takes what would otherwise be raised of staged files of one step each.
 
         Raises:
             CorruptFile: a file that these rows need is not what was written.
         """
         if steps is not None:
             trial_ids = steps.keys()
-        return self.retry(lambda: self._read_once(columns, trial_ids, steps))
+
+        def read() -> tuple[list[tuple[AnyPath, pa.Table]], list[Damage]]:
+            found: list[Damage] = []
+            return self._read_once(columns, trial_ids, steps, found), found
+
+        tables, found = self.retry(read)
+        if damaged is not None:
+            damaged += found
+        elif found:
+            raise found[0].problem
+        return tables
 
     def retry(self, read: Callable[[], T]) -> T:
         """Call `read` until no file has gone under its hands.
@@ -123,6 +145,7 @@ class StagedTable(TableFolder):
         columns: Sequence[str] | None,
         trial_ids: Collection[str] | None,
         steps: Mapping[str, Collection[int]] | None,
+        damaged: list[Damage],
     ) -> list[tuple[AnyPath, pa.Table]]:
         listing = self.listing(trial_ids)
         with_keys = None if columns is None else [*dict.fromkeys([*columns, *KEY_COLUMNS])]
@@ -148,11 +171,14 @@ class StagedTable(TableFolder):
             for chunk, counts in counted
         ]
         some = [(chunk, rows) for chunk, rows in asked if rows.any()]
-        tables = for_each(lambda pair: pair[0].load(pair[1]), some, self.out)
-        return [
-            (chunk.path, table if columns is None else table.select(columns))
-            for (chunk, _), table in zip(some, tables, strict=True)
-        ]
+        tables = []
+        for (chunk, _), loaded in zip(some, for_each(_load, some, self.out), strict=True):
+            if isinstance(loaded, Damage):
+                damaged.append(loaded)
+            else:
+                table = loaded if columns is None else loaded.select(columns)
+                tables.append((chunk.path, table))
+        return tables
 
     def staged_chunk(
         self, file: StagedFile, columns: Sequence[str] | None, check: bool = False
@@ -261,6 +287,16 @@ class StagedTable(TableFolder):
 
     def _check_schema(self, path: AnyPath, found: pa.Schema) -> None:
         check_schema(str(path), found, self.kind.schema, self.kind.more_doubles)
+
+
+def _load(asked: tuple[Chunk, NDArray[np.bool_]]) -> pa.Table | Damage:
+    chunk, rows = asked
+    try:
+        return chunk.load(rows)
+    except CorruptFile as problem:
+        if not isinstance(chunk.trial_ids, str):  # a part: nobody can say what it held
+            raise
+        return Damage(chunk.trial_ids, int(chunk.steps[0]), problem)
 
 
 def _is_wanted(chunk: Chunk, steps: Mapping[str, Collection[int]]) -> NDArray[np.bool_]:

@@ -1,6 +1,7 @@
 """The command line: parses, calls, prints. Heavy imports wait until a command needs them."""
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -11,12 +12,15 @@ import click
 from rich.console import Console
 
 from cluster import resolve_address
+from cluster.errors import ClusterFailed
 from storage.errors import InputError
-from storage.filesystem import run_folder
+from sweeps.faults import FULL, describe_os_error
 from sweeps.import_command import import_command
 from sweeps.launch_command import launch_command
+from sweeps.leaving import Leave, LeaveRequest, leaving
 from sweeps.remote import STUDY_FILE, option_words
 
+FAILED = 1
 INTERRUPTED = 130  # what a shell gives for a program that Ctrl-C ended
 
 LOG_WIDTH = 120  # columns where there is no terminal to ask
@@ -27,11 +31,16 @@ _out = Console(soft_wrap=True, markup=False, highlight=False, width=_width)
 _err = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
 
 
-class _Interrupted(Exception):
-    """Ctrl-C cut a run short; carries the line that says how to go on.
+class _CutShort(Exception):
+    """A job was cut short: the line that says why and how to go on, and the exit code.
 
     No KeyboardInterrupt: click would swallow that, and the line with it.
     """
+
+    def __init__(self, line: str, code: int, at_once: bool = False) -> None:
+        super().__init__(line)
+        self.code = code
+        self.at_once = at_once  # no time for what libraries wait for
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -41,7 +50,8 @@ def cli() -> None:
     topologies are.
 
     Begin with `toposweep run quickstart`. Exit codes: 0 all done; 1 some of it failed, the rest is
-    complete and usable; 2 the input is wrong.
+    complete and usable (or all of it stopped, for want of storage or cluster: it can be resumed);
+    2 the input is wrong; 130 and 143 ended by Ctrl-C and by SIGTERM: it can be resumed.
     """
 
 
@@ -96,16 +106,25 @@ def run(
 @cli.command()
 @_folder
 @click.option("--retry-failed", is_flag=True, help="Train again what failed before.")
+@click.option("--repair", is_flag=True, help="First put damaged files aside, into OUT/quarantine, "
+              "and train their trials again.")  # fmt: skip
 @_address
 @_tracking
-def resume(out: str, retry_failed: bool, address: str | None, tracking_uri: str | None) -> None:
+def resume(
+    out: str, retry_failed: bool, repair: bool, address: str | None, tracking_uri: str | None
+) -> None:
     """Go on with the run in OUT after whatever stopped it; finished trials do not run again."""
     if resolve_address(address).is_client:
-        options = option_words(tracking_uri=tracking_uri, retry_failed=retry_failed)
+        options = option_words(tracking_uri=tracking_uri, retry_failed=retry_failed, repair=repair)
         _run_remotely(address, out, "resume", out, *options)
     from storage.runs import Run
     from sweeps.checks import stored_study
 
+    if repair:
+        from sweeps.repair import repair_job
+        from sweeps.summary import print_repair
+
+        print_repair(repair_job(out), _out)
     _run_job(stored_study(Run.open(out)), out, address, tracking_uri, retry_failed)
 
 
@@ -119,7 +138,7 @@ def _run_remotely(address: str | None, out: str | None, *words: Any, study: Any 
         with _ended_by_signals():
             code = run_remotely(address, words, out, study, ConsoleProgress(_out))
     except KeyboardInterrupt:
-        raise _Interrupted(f"interrupted; if it had begun, go on with: {again}") from None
+        raise _CutShort(f"interrupted; if it had begun, go on with: {again}", INTERRUPTED) from None
     if code in (INTERRUPTED, 128 + signal.SIGTERM):
         _err.print(f"from here: {again}")
     sys.exit(code)
@@ -132,7 +151,7 @@ def _run_job(
     from sweeps.progress import ConsoleProgress
     from sweeps.summary import print_outcome
 
-    with _resumable(out):
+    with _resumable(out) as request:
         outcome = run_job(
             study,
             out,
@@ -140,27 +159,57 @@ def _run_job(
             tracking_uri=tracking_uri,
             retry_failed=retry_failed,
             progress=ConsoleProgress(_out),
+            request=request,
         )
     print_outcome(outcome, _out)
     for warning in outcome.warnings:
         _err.print(f"warning: {warning}", style="yellow")
     for problem in outcome.problems:
         _err.print(f"error: {problem}", style="red")
+    if outcome.damaged:
+        _err.print(_how_to_repair(out))
     if outcome.failed or outcome.problems:
         sys.exit(1)
 
 
-@contextmanager
-def _resumable(out: str) -> Iterator[None]:
-    """Ctrl-C and SIGTERM leave what is committed, and say how to go on."""
+def _how_to_repair(out: str) -> str:
+    return (
+        f"to put damaged files aside and train their trials again: toposweep resume {out} --repair"
+    )
 
-    try:
-        with _ended_by_signals():
-            yield
-    except KeyboardInterrupt:
-        begun = (run_folder(out) / "run.json").exists()
-        how = f"go on with: toposweep resume {out}" if begun else "nothing had begun"
-        raise _Interrupted(f"interrupted; {how}") from None
+
+@contextmanager
+def _resumable(out: str) -> Iterator[LeaveRequest]:
+    """Whatever cuts a job short leaves what is committed; say how to go on."""
+
+    def how(why: str) -> str:
+        return f"{why}; go on with: toposweep resume {out}"
+
+    with leaving(lambda why: _err.print(how(why))) as request:
+        try:
+            yield request
+        except KeyboardInterrupt:
+            why, code = "interrupted", INTERRUPTED
+        except Leave as left:
+            why, code = left.why, left.code
+        except ClusterFailed as error:
+            why, code = f"error: {error}", FAILED
+        except OSError as error:
+            if not request.begun or isinstance(error, BrokenPipeError):
+                raise
+            why, code = f"error: {_storage_error(error, out)}", FAILED
+        else:
+            return
+        line = how(why) if request.begun else f"{why}; nothing had begun"
+        raise _CutShort(line, code, at_once=request.asked) from None
+
+
+def _storage_error(error: OSError, out: str) -> str:
+    """One line that names the folder."""
+    text = describe_os_error(error)
+    if error.errno not in FULL:
+        return text if error.filename else f"{out}: {text}"
+    return f"{out}: {error.strerror}: make room there first"
 
 
 @contextmanager
@@ -215,8 +264,10 @@ def distances(out: str, name: str | None, address: str | None, **options: Any) -
     from sweeps.progress import ConsoleProgress
     from sweeps.summary import print_distances
 
-    with _resumable(out):
-        done = distances_job(out, name, given, address=address, progress=ConsoleProgress(_out))
+    with _resumable(out) as request:
+        done = distances_job(
+            out, name, given, address=address, progress=ConsoleProgress(_out), request=request
+        )
     for result in done:
         print_distances(result, _out)
 
@@ -267,6 +318,7 @@ def verify(out: str) -> None:
     for problem in bad:
         _err.print(f"error: {problem}", style="red")
     if bad:
+        _err.print(_how_to_repair(out))
         sys.exit(1)
     index = stored.masks.index(with_config=False)
     snapshots = len(index[["trial_id", "step"]].drop_duplicates())
@@ -312,9 +364,12 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         code = error.exit_code
-    except _Interrupted as interrupted:
-        _err.print(str(interrupted))
-        code = INTERRUPTED
+    except _CutShort as cut:
+        _err.print(str(cut))
+        code = cut.code
+        if cut.at_once:
+            sys.stdout.flush()
+            os._exit(code)
     except (KeyboardInterrupt, click.Abort):
         code = INTERRUPTED
     sys.exit(code if isinstance(code, int) else 0)

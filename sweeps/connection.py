@@ -3,14 +3,22 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from cluster import Cluster, connect, resolve_address
+from cluster import Cluster, connect, resolve_address, watched
 from storage.errors import InputError
+from sweeps.leaving import LeaveRequest
 from sweeps.progress import Progress
 
 
 @contextmanager
-def reached(address: str | None, progress: Progress | None = None) -> Iterator[Cluster]:
+def reached(
+    address: str | None, progress: Progress | None = None, request: LeaveRequest | None = None
+) -> Iterator[Cluster]:
     """The connected cluster.
+
+    Args:
+        address: see `cluster.resolve_address`.
+        progress: where to show that it is being reached.
+        request: hears of it when the cluster goes.
 
     Raises:
         InputError: there is none at the address.
@@ -26,4 +34,7 @@ def reached(address: str | None, progress: Progress | None = None) -> Iterator[C
             cluster = stack.enter_context(connect(address))
         except ValueError as error:
             raise InputError(f"--address {error}") from None
+        if request is not None:
+            request.listen()  # Ray has taken SIGTERM for itself
+            stack.enter_context(watched(request.lose))
         yield cluster

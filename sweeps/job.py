@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from cluster import resolve_address
+from cluster import ClusterFailed, resolve_address
 from storage.distance_store import check_distance_name
 from storage.errors import InputError
 from storage.filesystem import AnyPath, Location, write_atomic
@@ -18,6 +18,7 @@ from storage.tracking import SyncResult, Tracker, redacted, resolve_uri, sync
 from sweeps.checks import check_job, check_out
 from sweeps.connection import reached
 from sweeps.imported_study import settings_of_run
+from sweeps.leaving import LeaveRequest, leaving
 from sweeps.plan import PlannedTrial
 from sweeps.preflight import check_distances_stage, check_sweep
 from sweeps.progress import Progress
@@ -28,7 +29,7 @@ from sweeps.study_file import load_study, study_yaml
 from sweeps.task import drop_checkpoints, now, pending_record
 from sweeps.validation import validated
 from topology.pairwise import DistanceResult, DistanceSpec, run_distances
-from topology.spec import compared_snapshots
+from topology.spec import compared_snapshots, index_for
 
 
 @dataclass
@@ -41,6 +42,7 @@ class Outcome:
     warnings: list[str] = field(default_factory=list)  # what can be made good later
     tracking_uri: str = ""
     report: AnyPath | None = None
+    damaged: bool = False  # whether files of OUT are not what was written: `sweeps.repair`
 
 
 def run_study(
@@ -95,26 +97,44 @@ def run_job(
     tracking_uri: str | None = None,
     retry_failed: bool = False,
     progress: Progress | None = None,
+    request: LeaveRequest | None = None,
 ) -> Outcome:
-    """`run_study` with progress, and with what the command line prints at the end."""
+    """`run_study` with progress, and with what the command line prints at the end.
+
+    Raises:
+        OSError: OUT cannot be written or read. What is committed stays, and the same call goes on.
+        ClusterFailed: the cluster could not do it; as above.
+        Leave: SIGTERM, or a cluster that has gone; as above. See `sweeps.leaving`.
+    """
+    if request is None:
+        with leaving() as request:
+            return run_job(
+                study, out, address=address, tracking_uri=tracking_uri, retry_failed=retry_failed,
+                progress=progress, request=request,
+            )  # fmt: skip
     progress = progress or Progress()
     job = check_job(study, out, address, tracking_uri)
+    request.begun = (job.folder / "run.json").exists()
     with RunLock(job.folder, purpose="run") as lock:
         check_out(study, job.folder, job.trials)  # once more: now nobody else changes it
         run = open_run(study, job.folder, job.trials, retry_failed)
+        request.begun = True
         outcome = Outcome(run, tracking_uri=redacted(job.uri))
         todo = [t for t in job.trials if run.record(t.trial_id).state == "pending"]
-        with _connected(study, run, todo, address, progress):
+        with _connected(study, run, todo, address, progress, request):
             with Tracker(run, job.uri, study.tracking.experiment):
-                _sweep(study, run, lock, todo, progress)
+                outcome.warnings += _sweep(study, run, lock, todo, progress, request)
             _compact(run, lock, outcome)
             for name, spec in study.distances.items():
                 try:
                     with progress.pairs(name) as on_pairs:
-                        run_distances(run.out, name, spec, progress=on_pairs)
-                except InputError as error:
+                        run_distances(run.out, name, spec, progress=on_pairs, check=lock.check)
+                except (InputError, ClusterFailed) as error:
+                    lock.check()
                     outcome.problems.append(f"distances {name}: {error}")
+        lock.check()
         outcome.report = build_report(run)
+        lock.check()
         _sync(run, job.uri, study, outcome)
     outcome.failed = sorted(r.trial_id for r in run.records().values() if r.state == "failed")
     return outcome
@@ -127,6 +147,7 @@ def distances_job(
     *,
     address: str | None = None,
     progress: Progress | None = None,
+    request: LeaveRequest | None = None,
 ) -> list[DistanceResult]:
     """Distances over the snapshots of a run: the study's named ones, or one of one's own.
 
@@ -136,12 +157,20 @@ def distances_job(
         changes: keys of `DistanceSpec` set over the study's spec of that name, or over the default.
         address: a Ray cluster; None: Ray on this machine.
         progress: where to show it.
+        request: see `sweeps.leaving`; None: one is made.
 
     Raises:
         InputError: a wrong name or selection, nothing to compare, or a damaged mask file.
+        OSError, ClusterFailed, Leave: as `run_job`; tiles that are done stay.
     """
+    if request is None:
+        with leaving() as request:
+            return distances_job(
+                out, name, changes, address=address, progress=progress, request=request
+            )
     progress = progress or Progress()
     run = Run.open(out)
+    request.begun = True
     specs = settings_of_run(run).distances
     if name is None and not set(changes) - {"chance"}:  # which is no selection
         if not specs:
@@ -155,13 +184,16 @@ def distances_job(
         base = specs.get(name, DistanceSpec()).model_dump()
         wanted = {name: validated(DistanceSpec, {**base, **changes}, f"distances.{name}")}
     for spec in wanted.values():  # what is wrong with a selection shows before Ray starts
-        compared_snapshots(run.masks.index(), spec)
+        compared_snapshots(index_for(run.masks, spec), spec)
     done = []
-    with RunLock(run.out, purpose="distances"), reached(address) as cluster:
+    with (
+        RunLock(run.out, purpose="distances") as lock,
+        reached(address, request=request) as cluster,
+    ):
         check_distances_stage(cluster, run)
         for key, spec in wanted.items():
             with progress.pairs(key) as on_pairs:
-                done.append(run_distances(run.out, key, spec, progress=on_pairs))
+                done.append(run_distances(run.out, key, spec, progress=on_pairs, check=lock.check))
     return done
 
 
@@ -213,22 +245,28 @@ def _connected(
     todo: Sequence[PlannedTrial],
     address: str | None,
     progress: Progress,
+    request: LeaveRequest,
 ) -> Iterator[None]:
     if not todo and study.search.algorithm != "optuna" and not study.distances:
         yield
         return
-    with reached(address, progress) as cluster:
+    with reached(address, progress, request) as cluster:
         check_sweep(cluster, study, run, todo, progress)
         yield
 
 
 def _sweep(
-    study: Study, run: Run, lock: RunLock, todo: Sequence[PlannedTrial], progress: Progress
-) -> None:
+    study: Study,
+    run: Run,
+    lock: RunLock,
+    todo: Sequence[PlannedTrial],
+    progress: Progress,
+    request: LeaveRequest,
+) -> list[str]:
     from sweeps.runner import run_sweep
 
     with progress.sweep() as on_progress:
-        run_sweep(study, run, lock, todo, on_progress)
+        return run_sweep(study, run, lock, todo, request, on_progress)
 
 
 def _compact(run: Run, lock: RunLock, outcome: Outcome) -> None:
@@ -236,6 +274,7 @@ def _compact(run: Run, lock: RunLock, outcome: Outcome) -> None:
         outcome.problems += [str(bad) for bad in store.compact(lock).corrupt]
     # A compaction looks at what it rewrites; a damaged part that stays must show as well.
     outcome.problems += [line for line in run.unreadable() if line not in outcome.problems]
+    outcome.damaged = bool(outcome.problems)
 
 
 def _sync(run: Run, uri: str, study: Study, outcome: Outcome) -> None:

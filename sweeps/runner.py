@@ -6,8 +6,11 @@ Tuner for what is left to do.
 
 import logging
 import math
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,12 +22,19 @@ from storage.filesystem import remove_folder
 from storage.lock import RunLock
 from storage.records import ENDED
 from storage.runs import Run, TrialRecord
+from sweeps.faults import storage_error_in
+from sweeps.leaving import LeaveRequest
 from sweeps.plan import PlannedTrial
 from sweeps.progress import Counts
+from sweeps.record_keeper import RecordKeeper, trial_name
 from sweeps.searcher import StudySearcher
 from sweeps.study import Study
-from sweeps.task import drop_checkpoints, make_task, now
+from sweeps.task import make_task
 from sweeps.tune_trial import TuneTrial
+
+# How long trials may take to see that they are to stop, and to write a checkpoint. Tune then waits
+# for their processes for ten seconds at most.
+HALT_WITHIN_S = 12.0
 
 
 def run_sweep(
@@ -32,35 +42,45 @@ def run_sweep(
     run: Run,
     lock: RunLock,
     trials: Sequence[PlannedTrial],
+    request: LeaveRequest,
     on_progress: Callable[[Counts], None] = lambda counts: None,
-) -> None:
+) -> list[str]:
     """Run trials to their end with Ray Tune; Ray is connected already.
 
     Args:
         study: how they are searched, scheduled and what each takes.
         run: where everything goes; the caller holds `lock`.
         trials: what is left of a grid or random search. An Optuna search plans its own.
+        request: whether the driver is to leave; trials then stop where they are.
         on_progress: called on the driver after every change.
+
+    Returns:
+        What the user should know although no trial failed for it, a line each.
+
+    Raises:
+        OSError, InputError: OUT cannot be written, its lock is lost: the sweep has stopped, and
+            trials that were running are so by their records.
+        Leave: `request` was made.
     """
     records = run.records()
     searcher: Searcher | None = None
     space: dict[str, Any] = {}
     num_samples = 1
     if study.search.algorithm == "optuna":
-        searcher = StudySearcher(study, run, records)
+        searcher = StudySearcher(study, run, lock, records)
         num_samples = searcher.left
         counts = Counts(num_samples, epochs_total=num_samples * study.epochs)
         if num_samples == 0:
-            return
+            return []
     else:
-        tasks = [asdict(make_task(study, run, trial)) for trial in trials]
+        tasks = [asdict(make_task(study, run, trial, lock)) for trial in trials]
         space = {"task": tune.grid_search(tasks)}
         counts = Counts(len(trials), epochs_total=sum(t.config["epochs"] for t in trials))
         if not tasks:
-            return
+            return []
 
     for name in ("ray.tune", "ray.air", "ray.train"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters is in the records
     keeper = RecordKeeper(study, run, lock, records, counts, on_progress)
     asha = study.scheduler.name == "asha"
     resources = tune.PlacementGroupFactory([study.resources.bundle()])
@@ -72,32 +92,34 @@ def run_sweep(
             search_alg=searcher,
             scheduler=make_scheduler(study, run, records),
             reuse_actors=True,
-            trial_name_creator=_trial_name,
-            trial_dirname_creator=_trial_name,
+            trial_name_creator=trial_name,
+            trial_dirname_creator=trial_name,
         ),
         run_config=tune.RunConfig(
             name=datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f"),
             storage_path=str(run.out / "tune"),
             verbose=0,
             callbacks=[keeper],
-            stop=StopOnError(keeper),
-            failure_config=tune.FailureConfig(max_failures=study.resources.max_failures),
+            stop=StopSweep(keeper, lock, request),
+            # One more than is allowed: `RecordKeeper` counts deaths, and not those of nodes.
+            failure_config=tune.FailureConfig(max_failures=study.resources.max_failures + 1),
             # The state of a trial is kept in OUT by the trial itself. Tune asks for a checkpoint
             # only where a scheduler may stop a trial: that is how the trial learns of it.
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=asha, num_to_keep=1),
         ),
     )
-    tuner.fit()
+    with request.patiently():
+        try:
+            tuner.fit()
+        except Exception as error:
+            raise keeper.error or storage_error_in(error) or error from None
     if keeper.error is not None:
         raise keeper.error
     ours = [records[trial.trial_id] for trial in trials] or records.values()
     if any(record.state not in ENDED for record in ours):
         raise KeyboardInterrupt  # a signal made Tune leave before the end
     remove_folder(run.out / "tune")  # Tune's own state has served
-
-
-def _trial_name(trial: Any) -> str:
-    return str(trial.config["task"]["trial_id"])
+    return keeper.notes
 
 
 @dataclass(frozen=True)
@@ -134,11 +156,13 @@ def make_scheduler(study: Study, run: Run, records: Mapping[str, TrialRecord]) -
     return scheduler
 
 
-class StopOnError(tune.Stopper):
-    """Ends the sweep when its records can no longer be kept: a full disk, a lost lock."""
+class StopSweep(tune.Stopper):
+    """Ends the sweep when its records can no longer be kept (a full disk, a lost lock), and when
+    the driver is to leave: then trials are given a while to halt, each at a checkpoint."""
 
-    def __init__(self, keeper: "RecordKeeper") -> None:
-        self._keeper = keeper
+    def __init__(self, keeper: "RecordKeeper", lock: RunLock, request: LeaveRequest) -> None:
+        self._keeper, self._lock, self._request = keeper, lock, request
+        self._asked_at = 0.0
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # as for the keeper
@@ -148,99 +172,17 @@ class StopOnError(tune.Stopper):
         return False
 
     def stop_all(self) -> bool:
-        """Whether a record could not be written."""
-        return self._keeper.error is not None
+        """Whether nothing is to go on."""
+        if self._keeper.error is not None:
+            return True
+        if not self._request.asked:
+            return False
+        if not self._asked_at:
+            self._asked_at = time.monotonic()
+            # In a thread: storage that does not answer must not keep the driver.
+            threading.Thread(target=self._ask, name="ask-to-stop", daemon=True).start()
+        return self._keeper.all_halted() or time.monotonic() - self._asked_at > HALT_WITHIN_S
 
-
-class RecordKeeper(tune.Callback):
-    """Keeps each trial's record in OUT as Tune's events come in; the only writer of records."""
-
-    def __init__(
-        self,
-        study: Study,
-        run: Run,
-        lock: RunLock,
-        records: dict[str, TrialRecord],
-        counts: Counts,
-        on_progress: Callable[[Counts], None],
-    ) -> None:
-        self._study = study
-        self._run = run
-        self._lock = lock
-        self._records = records
-        self._counts = counts
-        self._epochs: dict[str, int] = {}
-        self._on_progress = on_progress
-        self.error: Exception | None = None  # the first; Tune would blame the trial for it
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Tune pickles its callbacks into OUT/tune; nothing ever reads them back.
-        return {}
-
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial has a process: it is running, perhaps again."""
-        trial_id = _trial_name(trial)
-        self._counts.restarts += trial_id in self._counts.running
-        self._counts.running.add(trial_id)
-        self._settle(trial, state="running", reason=None, traceback=None)
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
-        """An epoch is done and committed."""
-        self._epochs[_trial_name(trial)] = int(result.get("epoch", 0))
-        self._report()
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial came to an end that it or the scheduler chose."""
-        result = trial.last_result or {}
-        self._counts.running.discard(_trial_name(trial))
-        failure = result.get("failure")
-        metrics = {k: v for k, v in (result.get("row") or {}).items() if _is_number(v)}
-        if failure:
-            self._counts.failed += 1
-            self._settle(trial, state="failed", reason=failure["reason"],
-                         traceback=failure["traceback"])  # fmt: skip
-            return
-        self._counts.done += 1
-        completed = int(result["epoch"]) == self._record(trial).config["epochs"]
-        self._settle(trial, state="completed" if completed else "stopped", metrics=metrics)
-        if completed:
-            drop_checkpoints(self._run, _trial_name(trial))
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial's process died more often than is allowed."""
-        self._counts.running.discard(_trial_name(trial))
-        self._counts.failed += 1
-        error = trial.get_error()
-        lines = str(error).strip().splitlines() if error else []
-        why = lines[-1] if lines else "its process died"
-        restarts = self._study.resources.max_failures
-        self._settle(trial, state="failed", traceback="\n".join(lines) or None,
-                     reason=f"gave up after {restarts} restarts: {why}")  # fmt: skip
-
-    def _settle(self, trial: Any, **changes: Any) -> None:
-        if self._record(trial).state in ("completed", "stopped"):
-            return  # what has ended well stays so, whatever a late process says
-        try:
-            self._write(trial, changes)
-        except Exception as error:
-            self.error = self.error or error
-
-    def _write(self, trial: Any, changes: dict[str, Any]) -> None:
-        self._lock.check()
-        record = replace(self._record(trial), updated_at=now(), **changes)
-        self._records[record.trial_id] = record
-        self._run.write_record(record)
-        self._report()
-
-    def _record(self, trial: Any) -> TrialRecord:
-        return self._records[_trial_name(trial)]
-
-    def _report(self) -> None:
-        self._counts.epochs_done = sum(self._epochs.values())
-        self._on_progress(self._counts)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    def _ask(self) -> None:
+        with suppress(OSError):  # then trials go on from their last checkpoints
+            self._lock.ask_to_stop()

@@ -9,6 +9,7 @@ import numpy as np
 from ray.tune.search import Searcher
 
 from storage.errors import InputError
+from storage.lock import RunLock
 from storage.runs import Run, TrialRecord
 from sweeps.plan import PlannedTrial, resolve
 from sweeps.space import Grid
@@ -24,9 +25,12 @@ class StudySearcher(Searcher):
     holds are told to Optuna first, and those that an earlier run left unfinished go first.
     """
 
-    def __init__(self, study: Study, run: Run, records: dict[str, TrialRecord]) -> None:
+    def __init__(
+        self, study: Study, run: Run, lock: RunLock, records: dict[str, TrialRecord]
+    ) -> None:
         super().__init__(metric=study.search.metric, mode=study.search.direction)
         self._study = study
+        self._lock = lock
         self._run = run
         self._records = records
         self._space = IndexedSpace(study.grids()[0])
@@ -57,9 +61,10 @@ class StudySearcher(Searcher):
             return str(Searcher.FINISHED)
         self._running[trial_id] = trial
         if trial.trial_id not in self._records:
+            self._lock.check()
             self._records[trial.trial_id] = pending_record(self._study, trial)
             self._run.write_record(self._records[trial.trial_id])
-        return {"task": asdict(make_task(self._study, self._run, trial))}
+        return {"task": asdict(make_task(self._study, self._run, trial, self._lock))}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

@@ -20,6 +20,7 @@ from sweeps.readable import readable_bytes
 
 if TYPE_CHECKING:
     from sweeps.job import Outcome
+    from sweeps.repair import Repair
     from topology.pairwise import DistanceResult
 
 MOST_ROWS = 30  # of the accuracy table
@@ -95,6 +96,18 @@ def print_outcome(outcome: "Outcome", console: Console) -> None:
         console.print(f"mlflow     {mlflow_command(outcome.tracking_uri)}")
     else:
         console.print(f"mlflow     {outcome.tracking_uri}")
+
+
+def print_repair(done: "Repair", console: Console) -> None:
+    """What was put aside, which trials train again, and what is damaged still."""
+    for path in done.put_aside:
+        console.print(f"put aside  {shown(path)}")
+    for trial_id in sorted(done.trials):
+        console.print(f"again      {trial_id}")
+    for problem in done.beyond:
+        console.print(f"damaged    {problem}")
+    if not (done.put_aside or done.trials or done.beyond):
+        console.print("nothing is damaged")
 
 
 def accuracy_table(run: Run) -> Table:

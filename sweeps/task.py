@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from storage.filesystem import names_in
+from storage.lock import RunLock
 from storage.runs import Run, TrialRecord
 from sweeps.plan import PlannedTrial
 from sweeps.study import Study
@@ -23,10 +24,13 @@ class TrialTask:
     data_path: str | None = None
     threads: int = 1
     device: str = "cpu"
+    lock_generation: int = 0  # of the driver that it is for; 0: there is none
 
 
-def make_task(study: Study, run: Run, trial: PlannedTrial) -> TrialTask:
-    """What a worker needs to run a planned trial."""
+def make_task(
+    study: Study, run: Run, trial: PlannedTrial, lock: RunLock | None = None
+) -> TrialTask:
+    """What a worker needs to run a planned trial for a driver that holds `lock`."""
     return TrialTask(
         trial_id=trial.trial_id,
         study=study.name,
@@ -37,6 +41,7 @@ def make_task(study: Study, run: Run, trial: PlannedTrial) -> TrialTask:
         data_path=trial.data_path,
         threads=study.resources.threads,
         device="cuda" if study.resources.gpu > 0 else "cpu",
+        lock_generation=lock.generation if lock else 0,
     )
 
 

@@ -6,9 +6,11 @@ It runs in any process, without Ray, so that a breakpoint works; `tune_trial` is
 import io
 import json
 import logging
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -22,6 +24,7 @@ from storage.durations import parse_duration
 from storage.filesystem import AnyPath, write_atomic
 from storage.logs import log_handler
 from storage.runs import Run
+from sweeps.faults import checked_data_error
 from sweeps.shipped_data import data_folder
 from sweeps.task import TrialTask
 from sweeps.training.loop import Training
@@ -31,6 +34,14 @@ KEPT_CHECKPOINTS = 2  # the newest, and one before it in case the newest proves 
 
 class FencedError(Exception):
     """A later attempt of this trial has begun elsewhere: this one must not write any more."""
+
+
+class GivenUp(Exception):
+    """The driver has recorded that this trial has failed: its processes died too often."""
+
+
+class Halted(Exception):
+    """The trial was asked to stop, and stands at a checkpoint. `step` goes on from there."""
 
 
 @dataclass
@@ -48,22 +59,30 @@ class Trial:
 
     Args:
         task: what to train and where to write.
+        stop: while it is set, training stops at the next step, with a checkpoint.
 
     Raises:
         InputError: the configuration or the data cannot be trained.
+        OSError: OUT cannot be written or read; that is not the trial's failure.
+        GivenUp, FencedError: it has ended by its record.
     """
 
-    def __init__(self, task: TrialTask) -> None:
+    def __init__(self, task: TrialTask, stop: threading.Event | None = None) -> None:
         self.task = task
+        self._stop = stop or threading.Event()
         self.timing = Timing()
         self._run = Run.open(task.out)
+        if self._run.record(task.trial_id).state == "failed":
+            raise GivenUp("the trial has failed already")
         self._folder = self._run.checkpoint_folder(task.trial_id)
         self._masks = MaskStore(self._run.out)
         self._metrics = MetricStore(self._run.out)
         self._log = _open_log(self._run.log_path(task.trial_id), task.trial_id)
         self._pending: list[dict[str, Any]] = []
         self._last_row: dict[str, Any] = {}
+        self.notes: list[str] = []  # what the user should know although the trial goes on
         self._snapshot_step = -1  # of the newest snapshot that this attempt took
+        self._checkpoint_step = 0  # of the newest checkpoint; at step 0 there is nothing to keep
         # A commit mostly waits for the disk: a thread of its own lets training go on meanwhile.
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="snapshot")
         self._committing: Future[Any] | None = None
@@ -74,6 +93,8 @@ class Trial:
         except Exception as error:
             self.log_failure(error)
             self.close()
+            if isinstance(error, OSError):
+                raise checked_data_error(error) from error
             raise
         self._snapshot_steps = parse_duration(task.snapshot_every).steps(
             self.training.steps_per_epoch
@@ -103,13 +124,15 @@ class Trial:
         Raises:
             TrainingFailed: the loss is not finite.
             FencedError: another attempt has taken over.
+            Halted: it was asked to stop; what it has done is committed.
+            OSError: OUT cannot be written or read.
         """
         try:
             if not self.finished:
                 self._train_epoch()
             if self.finished:
                 self._finish()
-        except FencedError:
+        except (FencedError, Halted, OSError):
             raise
         except Exception:
             self._flush_metrics()  # what it measured before it failed says why
@@ -118,6 +141,8 @@ class Trial:
         return {**self._last_row, "done": self.finished}
 
     def _train_epoch(self) -> None:
+        if self._stop.is_set():
+            self._halt()
         started = time.perf_counter()
         before = self.timing.streaming + self.timing.checkpoints
         metrics = self.training.run_epoch(self._on_step)
@@ -133,7 +158,8 @@ class Trial:
         self._pending.append(self._last_row)
         shown = " ".join(f"{name}={value:.6g}" for name, value in metrics.items())
         self._log.info("epoch %d step %d %s", self.training.epoch, self.training.step, shown)
-        if self.training.step % self._checkpoint_steps == 0 or self.finished:
+        due = self.training.step % self._checkpoint_steps == 0
+        if due or self.finished or self._stop.is_set():
             self._commit_checkpoint()
         elif self._snapshot_step == self.training.step:
             self._flush_metrics()
@@ -144,8 +170,19 @@ class Trial:
             self._commit_snapshot()
         # At the end of an epoch the checkpoint waits until the epoch's metrics are known.
         ends_epoch = step % self.training.steps_per_epoch == 0
-        if step % self._checkpoint_steps == 0 and not ends_epoch:
+        if ends_epoch:
+            return
+        if step % self._checkpoint_steps == 0:
             self._commit_checkpoint()
+        if self._stop.is_set():
+            self._halt()
+
+    def _halt(self) -> None:
+        if self._checkpoint_step != self.training.step:
+            self._commit_checkpoint()
+            self._log.info("asked to stop at step %d", self.training.step)
+        self._await_snapshot()
+        raise Halted(f"at step {self.training.step}")
 
     def stop_here(self) -> None:
         """Leave a last snapshot and checkpoint: a scheduler has ended the trial before its time."""
@@ -160,8 +197,9 @@ class Trial:
         """Let go of the writer and of the log file."""
         self._writer.shutdown()
         for handler in list(self._log.handlers):
-            handler.close()
             self._log.removeHandler(handler)
+            with suppress(OSError):  # lines that a full disk has not taken are lost
+                handler.close()
 
     def log_failure(self, error: Exception) -> None:
         """Leave the reason in the trial's log."""
@@ -181,6 +219,7 @@ class Trial:
                     return first_step(read_claims(self._run.out, self.task.trial_id))
                 except CorruptFile as error:
                     self._log.warning("%s; going on from an older checkpoint", error)
+                    self.notes.append(f"{error}; the trial went on from an older checkpoint")
                     continue
                 restored["state"] = torch.load(io.BytesIO(payload), weights_only=True)
                 return checkpoint.step
@@ -190,6 +229,7 @@ class Trial:
         claim = claim_attempt(self._run.out, self.task.trial_id, first_step)
         if restored:
             self.training.load_state_dict(restored["state"]["training"])
+            self._checkpoint_step = self.training.step
             self._last_row = json.loads(restored["state"]["last_row"])
         return claim
 
@@ -239,6 +279,7 @@ class Trial:
         }
         torch.save(state, buffer)
         write_checkpoint(self._folder, self.training.step, self.claim.attempt, buffer.getvalue())
+        self._checkpoint_step = self.training.step
         claims = read_claims(self._run.out, self.task.trial_id)
         prune_checkpoints(self._folder, claims, KEPT_CHECKPOINTS)
         self.timing.checkpoints += time.perf_counter() - started

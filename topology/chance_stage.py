@@ -61,6 +61,7 @@ def update_chance(
     metric: Metric,
     samples: int | None,
     compute: Compute = map,
+    check: Callable[[], None] = lambda: None,
 ) -> int:
     """Bring the chance levels of finished distances up to date.
 
@@ -74,6 +75,7 @@ def update_chance(
         samples: pairs for each two classes, at least 2; None computes no levels. The levels follow
             from this, the plan and the metric alone.
         compute: where jobs are done.
+        check: called before anything is written; see `pairwise.run_distances`.
 
     Returns:
         How many pairs of rewired networks were compared.
@@ -111,6 +113,7 @@ def update_chance(
         }
     )
     levels = pd.DataFrame(rows, columns=chance_schema(plan.layers).names)
+    check()
     store.write(levels, labels, plan.layers, digest)
     return sum(len(job.pairs) for job in jobs)
 

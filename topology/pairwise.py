@@ -8,9 +8,9 @@ its tile itself and returns a number.
 
 import itertools
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster import ask_nodes, live_nodes
+from cluster import ClusterFailed, ask_nodes, live_nodes
 from storage.distance_schema import distance_schema
 from storage.distance_store import DistanceStore
 from storage.errors import InputError
@@ -29,7 +29,7 @@ from topology.chance_stage import update_chance
 from topology.comparison import Method, Metric
 from topology.nnstd import METRIC_VERSIONS, as_topology, checked_metric, distances_of_pairs
 from topology.prepared import Topology
-from topology.spec import DistanceSpec, compared_snapshots
+from topology.spec import DistanceSpec, compared_snapshots, index_for
 from topology.tile_tasks import compile_kernels, compute_tile, load_block
 from topology.tiles import Plan, Snapshot, Tile, plan_tiles
 
@@ -39,6 +39,7 @@ __all__ = ["DistanceResult", "DistanceSpec", "pairwise", "run_distances"]
 _RETRIES = 5
 
 _COMPILE_SECONDS = 300.0  # all kernels take a slow node a minute; one that hangs is left
+_CHECK_EVERY_S = 10.0
 
 
 def pairwise(
@@ -110,6 +111,7 @@ def run_distances(
     spec: DistanceSpec,
     progress: Callable[[int, int], None] | None = None,
     in_process: bool = False,
+    check: Callable[[], None] = lambda: None,
 ) -> DistanceResult:
     """Compute a named set of distances of a run, or what is missing of it.
 
@@ -119,15 +121,19 @@ def run_distances(
         spec: which snapshots, and how.
         progress: called with the pairs done and all pairs, as tiles come in.
         in_process: compute here; otherwise on Ray, which the caller has connected.
+        check: raises when these distances are somebody else's to write now; called now and then,
+            and before what others may have written is replaced.
 
     Raises:
         InputError: a wrong name or selection, nothing to compare.
         CorruptFile: a mask file is damaged.
+        OSError: a tile or a mask file cannot be written or read, the storage being full or away.
+        ClusterFailed: tasks were lost again and again. As above, tiles that are done stay.
     """
     begin = time.monotonic()
     out = run_folder(out)  # a worker is in another folder
     store = DistanceStore(out, name)
-    labels, snapshots, left_out = compared_snapshots(MaskStore(out).index(), spec)
+    labels, snapshots, left_out = compared_snapshots(index_for(MaskStore(out), spec), spec)
     plan = plan_tiles(snapshots, spec.metric)
     if plan.n_pairs == 0:
         raise InputError(_nothing(spec, plan))
@@ -139,17 +145,26 @@ def run_distances(
         progress(done, plan.n_pairs)
     stage = _Stage(str(out), store, spec.metric, plan)
     with closing(stage.run_here(missing) if in_process else stage.run_on_ray(missing)) as counts:
+        checked = time.monotonic()
         for n_pairs in counts:
             done += n_pairs
+            if time.monotonic() - checked > _CHECK_EVERY_S:
+                check()
+                checked = time.monotonic()
             if progress:
                 progress(done, plan.n_pairs)
     tiles = [(tile.name, tile.digest) for tile in plan.tiles]
+    check()
     store.write_labels(labels, plan.digest)
+    check()
     store.assemble(tiles, plan.layers, plan.digest)
+    check()
     _write_spec(store, spec, plan)
     store.remove_other_tiles(tile.name for tile in plan.tiles)
     compute = map if in_process else _on_ray
-    n_chance = update_chance(out, name, plan, spec.metric, spec.chance, compute=compute)
+    n_chance = update_chance(
+        out, name, plan, spec.metric, spec.chance, compute=compute, check=check
+    )
     return DistanceResult(
         name=name,
         n_snapshots=len(snapshots),
@@ -239,12 +254,9 @@ class _Stage:
                 ready, _ = ray.wait(list(in_flight), num_returns=1)
                 for ref in ready:
                     in_flight.remove(ref)
-                    yield ray.get(ref)
-        except ray.exceptions.RayTaskError as error:
-            # Ray's error quotes the task's traceback; wrong input is one line.
-            if isinstance(error.cause, InputError):
-                raise error.cause from None
-            raise
+                    with _plain_errors():
+                        n_pairs = ray.get(ref)
+                    yield n_pairs
         finally:
             for ref in in_flight:
                 ray.cancel(ref)
@@ -279,8 +291,34 @@ def _on_ray(function: Callable[[Any], Any], jobs: Sequence[Any]) -> list[Any]:
     import ray
 
     remote: Any = ray.remote(num_cpus=1, max_retries=_RETRIES)(function)
-    results: list[Any] = ray.get([remote.remote(job) for job in jobs])
+    refs = [remote.remote(job) for job in jobs]
+    try:
+        with _plain_errors():
+            results: list[Any] = ray.get(refs)
+    finally:
+        for ref in refs:
+            ray.cancel(ref)
     return results
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """What a task raised as it was raised, and in one line that tasks were lost."""
+    import ray
+
+    try:
+        yield
+    except ray.exceptions.RayTaskError as error:
+        # Ray's error quotes the task's traceback; wrong input and a full disk are one line.
+        if isinstance(error.cause, InputError | OSError):
+            raise error.cause from None
+        raise
+    except ray.exceptions.RayError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        why = f": {lines[0]}" if lines else ""
+        raise ClusterFailed(
+            f"Ray gave a task up after {_RETRIES} retries ({type(error).__name__}{why})"
+        ) from None
 
 
 def _tasks_in_flight() -> int:

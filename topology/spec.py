@@ -8,7 +8,9 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from storage.errors import InputError
+from storage.masks import MaskStore
 from storage.selection import parse_steps, parse_where, select_snapshots
+from storage.staged import Damage
 from topology.comparison import Method, Metric
 from topology.nnstd import checked_metric
 from topology.tiles import Layer, Snapshot
@@ -108,6 +110,30 @@ def compared_snapshots(
     else:
         labels, left_out = _with_references(index, chosen, spec.against)
     return labels, _snapshots(index, labels), left_out
+
+
+def index_for(masks: MaskStore, spec: DistanceSpec) -> pd.DataFrame:
+    """The masks' index, in which snapshots may be missing that are damaged and not asked for.
+
+    Whether one is asked for is told by its trial's other snapshots, as its file tells nothing.
+
+    Raises:
+        CorruptFile: a damaged file holds, or may hold, a snapshot that the spec stands for.
+    """
+    damaged: list[Damage] = []
+    index = masks.index(damaged=damaged)
+    for damage in damaged:
+        theirs = index[index["trial_id"] == damage.trial_id]
+        one = theirs[theirs["step"] == theirs["step"].max()]
+        if one.empty:
+            raise damage.problem
+        per_epoch = one["steps_per_epoch"].iloc[0]
+        epoch = one["epoch"] if pd.isna(per_epoch) else damage.step // int(per_epoch)
+        whole = pd.concat([index, one.assign(step=damage.step, epoch=epoch)], ignore_index=True)
+        asked = compared_snapshots(whole, spec)[0]
+        if ((asked["trial_id"] == damage.trial_id) & (asked["step"] == damage.step)).any():
+            raise damage.problem
+    return index
 
 
 def _with_references(

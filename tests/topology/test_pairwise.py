@@ -479,3 +479,30 @@ def test_a_killed_driver_finds_its_finished_tiles_again(run, ray_cluster, tmp_pa
     assert {name: after[name] for name in finished} == finished
     matrices = [pd.read_parquet(result.path / "matrix.parquet") for result in (again, whole)]
     pd.testing.assert_frame_equal(*matrices, check_exact=True)
+
+
+def test_a_damaged_snapshot_stops_the_distances_that_ask_for_it_and_no_others(run):
+    trial_id, step = "000000000003", 50
+    (path,) = run.out.glob(f"masks/staging/{trial_id}/{step:08d}-a1.parquet")
+    path.write_bytes(path.read_bytes()[:-20])
+    result = run_distances(run.out, "last", DistanceSpec(steps="last"), in_process=True)
+    assert result.n_snapshots == 6
+    spec = DistanceSpec(steps="all", against="first", where="method_name == 'static'")
+    assert run_distances(run.out, "others", spec, in_process=True).n_snapshots == 9
+    for spec in (DistanceSpec(steps="all"), DistanceSpec(steps="50it")):
+        with pytest.raises(CorruptFile, match=path.name):
+            run_distances(run.out, "all", spec, in_process=True)
+
+
+def test_a_stage_whose_lock_is_lost_replaces_nothing(run):
+    run_distances(run.out, "d", DistanceSpec(steps="last"), in_process=True)
+    before = {path: path.read_bytes() for path in (run.out / "distances").rglob("*.*")}
+
+    def lost():
+        raise InputError("another process has taken over")
+
+    with pytest.raises(InputError, match="taken over"):
+        run_distances(run.out, "d", DistanceSpec(steps="first"), in_process=True, check=lost)
+    after = {path: path.read_bytes() for path in (run.out / "distances").rglob("*.*")}
+    kept = [p for p in before if p.parent.name != "tiles"]
+    assert {p: after[p] for p in kept} == {p: before[p] for p in kept}
