@@ -19,10 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
-
-import pyarrow as pa
-from pyarrow.fs import FileSystem
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from storage.errors import CorruptFile, InputError
 from storage.local_files import create_file, write_file
@@ -182,20 +179,42 @@ def names_in(folder: AnyPath) -> list[str]:
         return []
 
 
-def walk_files(folder: AnyPath) -> Iterator[tuple[AnyPath, int]]:
-    """Every file below a folder with its size in bytes, sorted; one listing of an object store.
+class FileStat(NamedTuple):
+    """A file in a listing.
+
+    Attributes:
+        name: its path below the listed folder, parts separated by `/`.
+        size: in bytes.
+        written_at: seconds since 1970 by the storage's clock.
+    """
+
+    name: str
+    size: int
+    written_at: float
+
+
+def list_files(folder: AnyPath) -> Iterator[FileStat]:
+    """Every file below a folder, sorted; one listing of an object store.
 
     Files that disappear meanwhile are passed over.
     """
     if isinstance(folder, ObjectPath):
-        yield from folder.walk()
+        for name, stat in folder.walk():
+            yield FileStat(name, stat.st_size, stat.st_mtime)
         return
     for top, folders, names in os.walk(folder):  # Path.glob fails on folders that disappear
         folders.sort()
+        below = "" if top == str(folder) else top[len(str(folder)) :].strip(os.sep) + "/"
         for name in sorted(names):
-            path = Path(top, name)
             with suppress(FileNotFoundError):
-                yield path, path.lstat().st_size  # not stat: a link to nothing is to be seen
+                found = os.lstat(f"{top}/{name}")  # not stat: a link to nothing is to be seen
+                yield FileStat(below + name, found.st_size, found.st_mtime)
+
+
+def walk_files(folder: AnyPath) -> Iterator[tuple[AnyPath, int]]:
+    """Every file below a folder with its size in bytes, as `list_files` has them."""
+    for file in list_files(folder):
+        yield folder / file.name, file.size
 
 
 def for_each(function: Callable[[T], R], items: Iterable[T], folder: AnyPath) -> Iterable[R]:
@@ -211,6 +230,9 @@ def remove_folder(folder: AnyPath) -> None:
     if isinstance(folder, Path):
         shutil.rmtree(folder, ignore_errors=True)
         return
+    import pyarrow as pa
+    from pyarrow.fs import FileSystem
+
     with suppress(OSError, pa.ArrowException):
         # pyarrow, since Ray makes such folders with it: an object with a slash at its end each.
         filesystem, path = FileSystem.from_uri(str(folder))

@@ -13,6 +13,7 @@ from rich.console import Console
 from storage.errors import InputError
 from storage.filesystem import run_folder
 from sweeps.import_command import import_command
+from sweeps.status import status_command
 
 INTERRUPTED = 130  # what a shell gives for a program that Ctrl-C ended
 
@@ -145,15 +146,6 @@ def _resumable(out: str) -> Iterator[None]:
 
 @cli.command()
 @_folder
-def status(out: str) -> None:
-    """Trials by state, failures with reasons, snapshots, distances; from any machine."""
-    from sweeps.summary import print_status
-
-    print_status(out, _out)
-
-
-@cli.command()
-@_folder
 @click.option("--name", metavar="NAME", help="Which distances, by name. Default: all that "
               "the study names; `custom` where options but --chance are given.")  # fmt: skip
 @click.option("--method", type=click.Choice(["layerwise", "reference", "joint"]),
@@ -259,6 +251,7 @@ def schema() -> None:
 
 
 cli.add_command(import_command)
+cli.add_command(status_command)
 
 
 def main() -> None:
