@@ -5,6 +5,7 @@ OUT/distances/<name>/
     matrix.parquet        every pair, one row each, in the order of the plan's tiles
     labels.parquet        what the numbers i and j stand for: trial_id, step, group, configuration
     spec.json             what was asked for
+    begun.json            of a stage that has not ended: how many tiles there will be
     chance.parquet, chance_classes.parquet  the distances expected by chance: `chance_store`
 
 A row holds `i` and `j` (int32, positions in the labels), `network` (double), `canonical` (bool) and
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from storage.digested import digest_of, read_digested, write_digested
 from storage.distance_schema import FIXED_COLUMNS, distance_schema, labels_table
+from storage.distance_sets import SPEC
 from storage.errors import CorruptFile, InputError
 from storage.filesystem import (
     AnyPath,
@@ -73,7 +75,7 @@ class DistanceStore:
         self.tiles = self.folder / "tiles"
         self.matrix = self.folder / "matrix.parquet"
         self.labels = self.folder / "labels.parquet"
-        self.spec = self.folder / "spec.json"
+        self.spec = self.folder / SPEC
 
     def write_tile(
         self,

@@ -1,12 +1,12 @@
 """Distances between snapshots as people read them: DataFrames, a list of what there is, a check."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from storage.distance_schema import distance_schema
+from storage.distance_sets import StoredDistances
 from storage.distance_store import (
     DistanceStore,
     check_distance_name,
@@ -14,7 +14,7 @@ from storage.distance_store import (
     list_names,
 )
 from storage.errors import CorruptFile, InputError
-from storage.filesystem import AnyPath, Location
+from storage.filesystem import Location
 
 __all__ = [
     "DistanceStore",
@@ -30,61 +30,14 @@ __all__ = [
 LARGEST_SQUARE = 4000
 
 
-@dataclass(frozen=True)
-class StoredDistances:
-    """A finished set of distances, by its spec.json.
-
-    Attributes:
-        against: what each snapshot is compared with in its own trial; None for all pairs.
-        groups: number of snapshots in each group.
-        layers: names of the layers' columns.
-    """
-
-    name: str
-    method: str
-    against: str | None
-    snapshots: int
-    pairs: int
-    groups: tuple[int, ...]
-    layers: tuple[str, ...]
-    path: AnyPath
-
-    def describe(self) -> str:
-        """One line for people."""
-        what = "all pairs" if self.against is None else f"against {self.against}"
-        apart = f" in {len(self.groups)} groups" if len(self.groups) > 1 else ""
-        return (
-            f"{self.name}: {self.snapshots} snapshots{apart}, {self.pairs} pairs "
-            f"({self.method}, {what})"
-        )
-
-
 def list_distances(out: Location) -> list[StoredDistances]:
     """The finished sets of distances of a run, by name.
 
     Raises:
         CorruptFile: a spec.json is damaged.
     """
-    found = []
-    for name in finished_distances(out):
-        store = DistanceStore(out, name)
-        try:
-            spec = store.read_spec()
-            found.append(
-                StoredDistances(
-                    name=store.name,
-                    method=str(spec["method"]),
-                    against=spec["against"],
-                    snapshots=int(spec["snapshots"]),
-                    pairs=int(spec["pairs"]),
-                    groups=tuple(spec["groups"]),
-                    layers=tuple(spec["layers"]),
-                    path=store.folder,
-                )
-            )
-        except KeyError as error:
-            raise CorruptFile(store.spec, f"{error} is missing") from None
-    return found
+    stores = [DistanceStore(out, name) for name in finished_distances(out)]
+    return [StoredDistances.of(store.folder, store.read_spec()) for store in stores]
 
 
 def verify_distances(out: Location) -> list[CorruptFile]:

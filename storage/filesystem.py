@@ -18,10 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
-
-import pyarrow as pa
-from pyarrow.fs import FileSystem
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from storage.errors import CorruptFile, InputError
 from storage.local_files import create_file, write_file
@@ -183,23 +180,45 @@ def names_in(folder: AnyPath) -> list[str]:
         raise cannot_be_read(folder, error) from None
 
 
-def walk_files(folder: AnyPath) -> Iterator[tuple[AnyPath, int]]:
-    """Every file below a folder with its size in bytes, sorted; one listing of an object store.
+class FileStat(NamedTuple):
+    """A file in a listing.
+
+    Attributes:
+        name: its path below the listed folder, parts separated by `/`.
+        size: in bytes.
+        written_at: seconds since 1970 by the storage's clock.
+    """
+
+    name: str
+    size: int
+    written_at: float
+
+
+def list_files(folder: AnyPath) -> Iterator[FileStat]:
+    """Every file below a folder, sorted; one listing of an object store.
 
     Files that disappear meanwhile are passed over.
     """
     if isinstance(folder, ObjectPath):
-        yield from folder.walk()
+        for name, stat in folder.walk():
+            yield FileStat(name, stat.st_size, stat.st_mtime)
         return
     # Path.glob fails on folders that disappear.
     for top, folders, names in os.walk(folder, onerror=_unreadable):
         # A folder with a data file's name is damage, which whoever reads it will report.
         misnamed = [name for name in folders if name.endswith(".parquet")]
         folders[:] = sorted(set(folders) - set(misnamed))
+        below = "" if top == str(folder) else top[len(str(folder)) :].strip(os.sep) + "/"
         for name in sorted([*names, *misnamed]):
-            path = Path(top, name)
             with suppress(FileNotFoundError):
-                yield path, path.lstat().st_size  # not stat: a link to nothing is to be seen
+                found = os.lstat(f"{top}/{name}")  # not stat: a link to nothing is to be seen
+                yield FileStat(below + name, found.st_size, found.st_mtime)
+
+
+def walk_files(folder: AnyPath) -> Iterator[tuple[AnyPath, int]]:
+    """Every file below a folder with its size in bytes, as `list_files` has them."""
+    for file in list_files(folder):
+        yield folder / file.name, file.size
 
 
 def _unreadable(error: OSError) -> None:
@@ -220,6 +239,9 @@ def remove_folder(folder: AnyPath) -> None:
     if isinstance(folder, Path):
         shutil.rmtree(folder, ignore_errors=True)
         return
+    import pyarrow as pa
+    from pyarrow.fs import FileSystem
+
     with suppress(OSError, pa.ArrowException):
         # pyarrow, since Ray makes such folders with it: an object with a slash at its end each.
         filesystem, path = FileSystem.from_uri(str(folder))

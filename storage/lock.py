@@ -10,6 +10,7 @@ import os
 import platform
 import subprocess
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -80,6 +81,14 @@ class Holder:
     def to_json(self) -> bytes:
         """As stored."""
         return json.dumps(asdict(self)).encode()
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A live holder, and when it last renewed the lock: seconds since 1970, the storage's clock."""
+
+    holder: Holder
+    renewed_at: float
 
 
 class RunLock:
@@ -174,13 +183,31 @@ class RunLock:
                     return
                 write_atomic(self._path(self.generation), self._content())
 
-    def holder(self) -> Holder | None:
-        """Who holds the lock at this moment; None: nobody, or it cannot be told from here."""
-        highest = max(self._generations(), default=0)
-        try:
-            return self._live_holder(highest) if highest else None
-        except (OSError, CorruptFile):
-            return None
+    def look(self) -> "Seen | None":
+        """Who holds the lock, for somebody who may only read OUT; None: nobody.
+
+        Raises:
+            CorruptFile: the lock's file cannot be read.
+        """
+        while highest := max(self._generations(), default=0):
+            path = self._path(highest)
+            try:
+                renewed_at = path.stat().st_mtime
+                holder = _read_holder(path)
+            except FileNotFoundError:  # its successor has just removed it
+                continue
+            except CorruptFile:
+                if time.time() - renewed_at > EXPIRES_AFTER_S:
+                    return None
+                raise
+            if holder.released or holder.process.is_gone():
+                return None
+            age = time.time() - renewed_at
+            if not 0 <= age <= EXPIRES_AFTER_S:  # dead, or our clock is not the storage's
+                with suppress(OSError):
+                    age = age_s(path)
+            return Seen(holder, renewed_at) if age <= EXPIRES_AFTER_S else None
+        return None
 
     def _live_holder(self, generation: int) -> Holder | None:
         """Who holds a generation, or None when it is free."""

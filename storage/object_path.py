@@ -24,7 +24,7 @@ SCHEMES = ("s3", "gs", "abfs", "abfss", "az")
 _WHOLE_BYTES = 8 * 2**20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class ObjectStat:
     """Size in bytes and time of the last change, seconds since 1970 by the store's clock."""
 
@@ -142,13 +142,14 @@ class ObjectPath:
         inside = (key.rstrip("/") for key in sorted(keys))
         return (ObjectPath(self.bucket, key) for key in inside if key != self.key)
 
-    def walk(self) -> list[tuple["ObjectPath", int]]:
-        """Every object below, with its size in bytes, sorted."""
+    def walk(self) -> list[tuple[str, ObjectStat]]:
+        """Every object below: its path from here, its size and time; sorted."""
         found = self._asked(lambda store: [*_obstore().list(store, self.key or None)])
-        metas = [meta for page in found for meta in page]
+        begin = len(self.key) + 1 if self.key else 0
         return sorted(
-            (ObjectPath(self.bucket, meta["path"]), meta["size"])
-            for meta in metas
+            (meta["path"][begin:], ObjectStat(meta["size"], meta["last_modified"].timestamp()))
+            for page in found
+            for meta in page
             if meta["path"] != self.key
         )
 

@@ -4,9 +4,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, get_args
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from storage.errors import CorruptFile, InputError
 from storage.filesystem import (
@@ -19,6 +17,9 @@ from storage.filesystem import (
     write_json,
 )
 from storage.trial_ids import check_trial_id, is_trial_id
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 State = Literal["pending", "running", "completed", "stopped", "failed"]
 ENDED = frozenset({"completed", "stopped", "failed"})
@@ -113,7 +114,7 @@ def flatten_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def config_table(out: Location, taken: set[str]) -> pd.DataFrame:
+def config_table(out: Location, taken: set[str]) -> "pd.DataFrame":
     """One row per trial: trial_id, the flat configuration, steps_per_epoch, total_steps, state.
 
     Args:
@@ -121,6 +122,8 @@ def config_table(out: Location, taken: set[str]) -> pd.DataFrame:
         taken: column names of the table that this one will be joined to; a configuration key of
             the same name becomes `config_<name>`.
     """
+    import pandas as pd
+
     rows = []
     for trial_id, record in read_records(out).items():
         flat = flatten_config(record.config)

@@ -4,9 +4,7 @@ import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from storage.attempts import list_claimed, read_claims
 from storage.checkpoints import WEIGHTS
@@ -19,8 +17,6 @@ from storage.filesystem import (
     write_atomic,
     write_json,
 )
-from storage.masks import MaskStore
-from storage.metrics import MetricStore
 from storage.records import (
     TrialRecord,
     flatten_config,
@@ -30,8 +26,14 @@ from storage.records import (
     read_records,
     write_record,
 )
-from storage.schema import SCHEMA_VERSION
 from storage.trial_ids import check_trial_id
+from storage.version import SCHEMA_VERSION
+
+if TYPE_CHECKING:  # `toposweep status` opens a run without pandas and Arrow
+    import pandas as pd
+
+    from storage.masks import MaskStore
+    from storage.metrics import MetricStore
 
 __all__ = ["Run", "TrialRecord", "flatten_config"]
 
@@ -123,13 +125,17 @@ class Run:
         return str(self.info["study"])
 
     @cached_property
-    def masks(self) -> MaskStore:
+    def masks(self) -> "MaskStore":
         """Every snapshot's masks."""
+        from storage.masks import MaskStore
+
         return MaskStore(self.out)
 
     @cached_property
-    def metrics(self) -> MetricStore:
+    def metrics(self) -> "MetricStore":
         """Every epoch's metrics."""
+        from storage.metrics import MetricStore
+
         return MetricStore(self.out)
 
     def records(self) -> dict[str, TrialRecord]:
@@ -144,13 +150,15 @@ class Run:
         """Commit a trial's record. Only the driver calls this."""
         write_record(self.out, record)
 
-    def trials(self) -> pd.DataFrame:
+    def trials(self) -> "pd.DataFrame":
         """One row per trial, by trial_id.
 
         Returns:
             trial_id, state, reason, the flat configuration, and the last epoch's metrics as
             `final_<metric>`.
         """
+        import pandas as pd
+
         rows = [
             {
                 "trial_id": record.trial_id,
@@ -166,7 +174,7 @@ class Run:
 
     def distances(
         self, name: str, column: str = "network", group: int | None = None
-    ) -> pd.DataFrame:
+    ) -> "pd.DataFrame":
         """A named distance matrix; see `storage.load_distances`."""
         from storage.distances import load_distances
 

@@ -3,8 +3,7 @@
 import pyarrow as pa
 
 from storage.errors import CorruptFile, InputError
-
-SCHEMA_VERSION = 1
+from storage.version import SCHEMA_VERSION
 
 _VERSION_KEY = b"schema_version"
 _METADATA = {_VERSION_KEY: str(SCHEMA_VERSION).encode()}

@@ -19,6 +19,7 @@ from sweeps.import_command import import_command
 from sweeps.launch_command import launch_command
 from sweeps.leaving import Leave, LeaveRequest, leaving
 from sweeps.remote import STUDY_FILE, option_words
+from sweeps.status import status_command
 
 FAILED = 1
 INTERRUPTED = 130  # what a shell gives for a program that Ctrl-C ended
@@ -228,15 +229,6 @@ def _ended_by_signals() -> Iterator[None]:
 
 @cli.command()
 @_folder
-def status(out: str) -> None:
-    """Trials by state, failures with reasons, snapshots, distances; from any machine."""
-    from sweeps.summary import print_status
-
-    print_status(out, _out)
-
-
-@cli.command()
-@_folder
 @click.option("--name", metavar="NAME", help="Which distances, by name. Default: all that "
               "the study names; `custom` where options but --chance are given.")  # fmt: skip
 @click.option("--method", type=click.Choice(["layerwise", "reference", "joint"]),
@@ -348,6 +340,7 @@ def schema() -> None:
 
 cli.add_command(import_command)
 cli.add_command(launch_command)
+cli.add_command(status_command)
 
 
 def main() -> None:

@@ -56,7 +56,7 @@ def import_command(sources: tuple[str, ...], out: str, **options: Any) -> None:
 
 def _print(result: Any, console: Console) -> None:
     """A line for each network, then what there is now and what can be done with it."""
-    from sweeps.summary import shown
+    from sweeps.readable import shown
 
     for trial in result.trials[:MOST_TRIALS]:
         new = f"epochs {_list(trial.added)} new" if trial.added else "nothing new"

@@ -1,6 +1,25 @@
-"""Amounts as people say them."""
+"""Amounts, counts and paths as people say them."""
 
 import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from storage.filesystem import AnyPath, run_folder
+
+STATES = ("completed", "stopped", "running", "pending", "failed")
+
+
+def counted(states: Mapping[str, int]) -> str:
+    """`3 completed, 1 failed`: how many trials are in each state."""
+    return ", ".join(f"{states[state]} {state}" for state in STATES if states.get(state))
+
+
+def shown(path: AnyPath | str) -> str:
+    """A path as the user would type it: relative where it lies below this folder."""
+    path = run_folder(path)
+    if not isinstance(path, Path):
+        return str(path)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def readable_bytes(count: float) -> str:

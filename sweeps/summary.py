@@ -11,12 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from storage.distances import list_distances
-from storage.errors import CorruptFile
-from storage.filesystem import AnyPath, run_folder
-from storage.lock import RunLock
 from storage.runs import Run
 from sweeps.configurations import name_configurations
-from sweeps.readable import readable_bytes
+from sweeps.readable import counted, shown
 
 if TYPE_CHECKING:
     from sweeps.job import Outcome
@@ -24,45 +21,6 @@ if TYPE_CHECKING:
     from topology.pairwise import DistanceResult
 
 MOST_ROWS = 30  # of the accuracy table
-STATES = ("completed", "stopped", "running", "pending", "failed")
-
-
-def print_status(out: str, console: Console) -> None:
-    """Trials by state, failures with reasons, snapshots, distances."""
-    run = Run.open(out)
-    records = run.records()
-    states = Counter[str](record.state for record in records.values())
-    console.print(f"{run.study} in {run.out}")
-    counted = ", ".join(f"{states[state]} {state}" for state in STATES if states[state])
-    console.print(f"  trials     {len(records)}: {counted or 'none'}")
-    files, size = run.masks.usage()
-    try:
-        taken = len(run.masks.index(with_config=False)[["trial_id", "step"]].drop_duplicates())
-        console.print(f"  masks      {taken} snapshots, {files} file(s), {readable_bytes(size)}")
-    except CorruptFile as error:
-        console.print(f"  masks      {error}")
-    for spec in list_distances(run.out):
-        console.print(f"  distances  {spec.describe()} -> {shown(spec.path)}")
-    for record in records.values():
-        if record.state == "failed":
-            console.print(f"  failed     {record.trial_id}: {record.reason or ''} "
-                          f"({run.log_path(record.trial_id)})")  # fmt: skip
-    driver = RunLock(run.out, "status").holder()
-    if driver is not None:
-        console.print(
-            f"  driver     {driver.purpose}, pid {driver.process.pid} on {driver.process.host}, "
-            f"since {driver.since}"
-        )
-    elif states["running"] or states["pending"]:
-        console.print(f"  driver     none; go on with: toposweep resume {out}")
-
-
-def shown(path: AnyPath | str) -> str:
-    """A path as the user would type it: relative where it lies below this folder."""
-    path = run_folder(path)
-    if not isinstance(path, Path):
-        return str(path)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def mlflow_command(uri: str) -> str:
@@ -79,8 +37,7 @@ def print_outcome(outcome: "Outcome", console: Console) -> None:
     states = Counter[str](record.state for record in records.values())
     console.print()
     console.print(accuracy_table(run))
-    counted = ", ".join(f"{states[state]} {state}" for state in STATES if states[state])
-    console.print(f"trials     {counted}")
+    console.print(f"trials     {counted(states)}")
     for trial_id in outcome.failed:
         reason = records[trial_id].reason or ""
         console.print(f"  failed   {trial_id}: {reason}")

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from cluster import ClusterFailed, ask_nodes, live_nodes
 from storage.distance_schema import distance_schema
+from storage.distance_sets import BegunDistances
 from storage.distance_store import DistanceStore
 from storage.errors import InputError
 from storage.filesystem import AnyPath, Location, run_folder
@@ -139,6 +140,10 @@ def run_distances(
         raise InputError(_nothing(spec, plan))
     distance_schema(plan.layers)  # a layer's name that cannot be a column is refused now
     missing = [tile for tile in plan.tiles if not store.tile_is_current(tile.name, tile.digest)]
+    if missing:
+        there = len(plan.tiles) - len(missing)
+        options = spec.model_dump(exclude_defaults=True)
+        BegunDistances(len(plan.tiles), there, plan.n_pairs, options).write(store.folder)
     done = plan.n_pairs - sum(tile.n_pairs for tile in missing)
     n_computed = plan.n_pairs - done
     if progress:
@@ -161,6 +166,7 @@ def run_distances(
     check()
     _write_spec(store, spec, plan)
     store.remove_other_tiles(tile.name for tile in plan.tiles)
+    BegunDistances.end(store.folder)
     compute = map if in_process else _on_ray
     n_chance = update_chance(
         out, name, plan, spec.metric, spec.chance, compute=compute, check=check
