@@ -96,8 +96,10 @@ def assert_tracked_once(run: Run, database: Path) -> None:
     assert (second.complete, second.metrics_sent, second.artifacts) == (True, 0, 0), second
     connection = sqlite3.connect(database)
     try:
-        ours = "select run_uuid from tags where key = 'run_uuid' and value = ?"
+        ours = """select run_uuid from tags where key = 'run_uuid' and value = ?"""
+        # Of trials: the parent run's own numbers, such as trials done, change while it runs.
         doubled = f"""select key, step, count(*) from metrics where run_uuid in ({ours})
+                      and run_uuid in (select run_uuid from tags where key = 'trial_id')
                       group by run_uuid, key, step having count(*) > 1"""
         children = f"""select value, count(*) from tags where key = 'trial_id'
                        and run_uuid in ({ours}) and run_uuid in
