@@ -28,7 +28,8 @@ distances:
   evolution: {steps: all}
 """
 FAILING = "  - {optimizer.lr: [1.0e+30], seed: [0]}\n"
-SUSPICIOUS = "Traceback (most recent call last)"
+# Of a traceback that reached the user; Ray logs some of its own when processes die.
+SUSPICIOUS = 'sweeps/cli.py", line'
 INTERRUPTED = "go on with: toposweep resume"
 IN_USE = "is in use by"
 
