@@ -4,6 +4,7 @@ A server is asked by several threads at once: of a call most is waiting, for the
 the server's own workers. A database is written by this process itself, one call after the other.
 """
 
+import shutil
 import sqlite3
 import tempfile
 import time
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from storage.filesystem import AnyPath, create_exclusive, read_bytes
+from storage.filesystem import AnyPath, create_exclusive, open_input
 from storage.mlflow_client import (
     MAX_BATCH,
     MAX_PARAM,
@@ -31,6 +32,7 @@ from storage.parallel_calls import outcomes
 from storage.tracking_uri import is_network_database, is_server, sqlite_file, with_driver
 
 AT_ONCE = 8  # requests; MLflow's client keeps ten connections
+_COPY_BYTES = 4 * 2**20
 
 
 @dataclass
@@ -214,7 +216,8 @@ class Experiment:
         with environment(UPLOAD), tempfile.TemporaryDirectory() as drafts:
             if not isinstance(path, Path):
                 draft = Path(drafts) / path.name
-                draft.write_bytes(read_bytes(path))
+                with open_input(path) as source, draft.open("wb") as target:
+                    shutil.copyfileobj(source, target, _COPY_BYTES)
                 path = draft
             self._client.log_artifact(run.run_id, str(path), folder)
 

@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from tiny_runs import STEPS, make_run, metric_rows, start_trial, trial_record
 
 from storage import tracking
 from storage.checkpoints import write_checkpoint
+from storage.filesystem import walk_files, write_atomic
 from storage.runs import Run
 from storage.tracking import Tracker, sync
 from tests.tracking_servers import MlflowServer, PostgreSQL, wait_for
@@ -113,6 +115,36 @@ def test_credentials_of_a_database_show_nowhere(
              caplog.text, capfd.readouterr()]  # fmt: skip
     for secret in (postgresql.password, "not-the-password"):
         assert secret not in repr(texts)
+
+
+def test_artifacts_of_a_remote_out_go_through_a_server_or_stay_beside_it(
+    tmp_path: Path,
+    bucket: str,
+    postgresql: PostgreSQL,
+    server_on_postgresql: MlflowServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server_on_postgresql.start()
+    drafts = tmp_path / "drafts"
+    drafts.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(drafts))
+    run = make_run(f"{bucket}/runs/out", trials=2, store=False)
+    write_atomic(run.report_folder / "index.html", b"<p>report</p>")
+    result = sync(run, server_on_postgresql.uri, "remote")
+    assert (result.complete, result.trials, result.artifacts) == (True, 2, 3)
+    artifacts = server_on_postgresql.folder / "artifacts" / str(result.experiment_id)
+    kept = artifacts / str(result.parent_run_id) / "artifacts"
+    assert (kept / "report" / "index.html").read_bytes() == b"<p>report</p>"
+    assert (kept / "run.json").read_bytes() == (run.out / "run.json").read_bytes()
+    assert list(drafts.iterdir()) == []
+    again = sync(run, server_on_postgresql.uri, "remote")
+    assert (again.complete, again.metrics_sent, again.artifacts) == (True, 0, 0)
+
+    directly = sync(run, postgresql.create_database("remote"))
+    assert (directly.complete, directly.artifacts) == (True, 3)
+    beside = [str(path) for path, _ in walk_files(run.out.parent / "mlartifacts")]
+    assert [path.rpartition("/")[2] for path in beside] == ["index.html", "run.json", "study.yaml"]
+    assert not list(tmp_path.rglob("mlartifacts"))
 
 
 def grow(run: Run, epochs: range) -> None:

@@ -7,6 +7,7 @@ from tiny_runs import database, make_run, query
 
 from storage.errors import CorruptFile, InputError
 from storage.tracking import Tracker, check_uri, redacted, resolve_uri, sync
+from storage.tracking_uri import with_driver
 
 
 @pytest.mark.parametrize(
@@ -62,6 +63,26 @@ def test_the_first_given_address_counts(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     with pytest.raises(InputError, match="credentials"):
         resolve_uri(out, study_uri="http://***@study")
+
+
+@pytest.mark.parametrize("out", ["s3://bucket/runs/a", "gs://b/a", "abfs://b@account/a"])
+def test_a_remote_out_needs_an_address(
+    out: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        InputError, match=r"--tracking-uri.*tracking\.uri.*MLFLOW_TRACKING_URI"
+    ) as e:
+        resolve_uri(out)
+    assert "\n" not in str(e.value)
+    assert resolve_uri(out, study_uri="http://study") == "http://study"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/m.db")
+    assert resolve_uri(out) == f"sqlite:///{tmp_path}/m.db"
+
+
+def test_a_bare_postgresql_address_names_the_driver_that_is_installed() -> None:
+    assert with_driver("postgresql://u:p@h/db?x=1") == "postgresql+psycopg2://u:p@h/db?x=1"
+    for uri in ("postgresql+psycopg://h/db", "http://h", "sqlite:///postgresql://x"):
+        assert with_driver(uri) == uri
 
 
 def test_the_studys_store_and_experiment_are_used(tmp_path: Path) -> None:

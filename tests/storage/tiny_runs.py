@@ -19,7 +19,11 @@ STEPS = 10  # an epoch
 
 
 def make_run(
-    out: Path, trials: int = 3, epochs: int = 4, study: str = "name: tiny\n", store: bool = True
+    out: Path | str,
+    trials: int = 3,
+    epochs: int = 4,
+    study: str = "name: tiny\n",
+    store: bool = True,
 ) -> Run:
     """A finished run. `store`: beside an MLflow store that is there already, which saves time."""
     run = Run.create(out, "tiny", study, {"toposweep": "0"})
