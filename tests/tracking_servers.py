@@ -37,7 +37,7 @@ def free_port() -> int:
 
 def wait_for(condition: Callable[[], bool]) -> None:
     """Until it holds, or the test has failed."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
