@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,12 @@ def mlflow_ui(words: list[str]) -> None:
 
 def run_command(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     words = shlex.split(line, comments=True)
-    if words[0] == "toposweep":
+    if words[0] == "toposweep" and ">" in words:
+        command, file = words[: words.index(">")], words[words.index(">") + 1]
+        with open(file, "w") as sink, redirect_stdout(sink):
+            toposweep(command, monkeypatch)
+        assert Path(file).read_text()
+    elif words[0] == "toposweep":
         toposweep(words, monkeypatch)
     elif words[0] == "mlflow":
         mlflow_ui(words)
