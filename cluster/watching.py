@@ -14,9 +14,12 @@ GONE_AFTER_S = 45.0  # before Ray's own minute; a link that is cut for less is w
 @contextmanager
 def watched(on_gone: Callable[[str], None]) -> Iterator[None]:
     """Call `on_gone` with a few words, once, when the head has not answered for three quarters of
-    a minute. Ray is connected already."""
+    a minute. Ray is connected already; its client notices by itself."""
     import ray
 
+    if ray.util.client.ray.is_connected():  # type: ignore[no-untyped-call]
+        yield
+        return
     address = ray.get_runtime_context().gcs_address
     over = threading.Event()
     thread = threading.Thread(target=_watch, args=(address, on_gone, over), name="cluster-watch",
