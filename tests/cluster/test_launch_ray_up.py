@@ -80,7 +80,7 @@ def test_google_gets_spot_workers_with_the_gpus_that_were_asked_for() -> None:
     workers = yaml.safe_load(launched(*words))["available_node_types"]["workers"]
     assert workers["resources"] == {"CPU": 24, "GPU": 2}
     assert workers["node_config"]["machineType"] == "g2-standard-24"
-    assert workers["node_config"]["scheduling"][0]["preemptible"] is True
+    assert workers["node_config"]["scheduling"]["provisioningModel"] == "SPOT"
 
 
 def test_the_smallest_machine_that_fits_is_taken() -> None:
