@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
@@ -35,16 +36,28 @@ _MASK_COLUMNS = [
 _TRIALS_AT_ONCE = 16  # how many trials' masks are in memory encoded while they are decoded
 
 
+@dataclass(frozen=True)
+class Written:
+    """Snapshots that were committed, and their bytes."""
+
+    snapshots: int = 0
+    bytes: int = 0
+
+
 class MaskStore:
     """The masks in a run's folder.
 
     Args:
         out: the run's folder; it need not hold any mask yet.
+
+    Attributes:
+        written: what this object has committed.
     """
 
     def __init__(self, out: Location) -> None:
         self._table = StagedTable(out, _MASKS)
         self.out = self._table.out
+        self.written = Written()
 
     def append(
         self,
@@ -79,7 +92,8 @@ class MaskStore:
         file = StagedFile(path, trial_id, step, attempt)
         if path.exists() and self._is_committed(file, rows):
             return path
-        self._table.commit(path, pa.Table.from_pylist(rows, schema=MASK_SCHEMA))
+        size = self._table.commit(path, pa.Table.from_pylist(rows, schema=MASK_SCHEMA))
+        self.written = Written(self.written.snapshots + 1, self.written.bytes + size)
         return path
 
     def _is_committed(self, file: StagedFile, rows: list[dict[str, Any]]) -> bool:

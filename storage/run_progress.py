@@ -19,6 +19,7 @@ from storage.records import ENDED, TrialRecord, list_trials, read_record
 from storage.snapshot_census import Census, Commits, take_census
 
 WINDOWS_S = (300.0, 900.0, 3600.0)
+SHORTEST_WINDOW_S = 10.0
 # A rate over fewer commits than these jumps about: then a longer window is taken.
 ENOUGH_COMMITS = 10
 
@@ -186,7 +187,7 @@ def _rate(
         if shorter < elapsed and sum(when > now - shorter for when in times) >= ENOUGH_COMMITS:
             window = shorter
             break
-    if window <= 0:
+    if window < SHORTEST_WINDOW_S:
         return None
     begin = now - window
     epochs = sum(

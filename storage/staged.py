@@ -67,13 +67,17 @@ class StagedTable(TableFolder):
         super().__init__(out, kind.name)
         self.kind = kind
 
-    def commit(self, path: AnyPath, table: pa.Table) -> None:
-        """Write one staged file; durable when this returns."""
+    def commit(self, path: AnyPath, table: pa.Table) -> int:
+        """Write one staged file; durable when this returns. How many bytes it has."""
+        size = 0
 
         def write(file: BinaryIO) -> None:
+            nonlocal size
             write_table(file, table, self.kind.plain_columns)
+            size = file.tell()
 
         write_atomic(path, write)
+        return size
 
     def read(
         self,

@@ -23,6 +23,7 @@ from storage.checkpoints import list_checkpoints, prune_checkpoints, write_check
 from storage.durations import parse_duration
 from storage.filesystem import AnyPath, write_atomic
 from storage.logs import log_handler
+from storage.masks import Written
 from storage.runs import Run
 from sweeps.faults import checked_data_error
 from sweeps.shipped_data import data_folder
@@ -114,6 +115,11 @@ class Trial:
     def finished(self) -> bool:
         """Whether all epochs are done."""
         return self.training.finished
+
+    @property
+    def written(self) -> Written:
+        """The snapshots that this attempt has committed so far."""
+        return self._masks.written
 
     def step(self) -> dict[str, Any]:
         """Train one epoch; what is due is committed when this returns.

@@ -8,6 +8,7 @@ from typing import Any
 
 from ray import tune
 
+from cluster import metrics
 from cluster.draining import node_is_leaving
 from storage import InputError
 from sweeps.faults import ProcessLeaves, StorageFailed, describe_os_error, pack_error
@@ -41,6 +42,7 @@ class TuneTrial(tune.Trainable):
         self._before: Any = None
         if threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGTERM, self._on_signal)
+        self._counted = (0, 0, 0.0)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin another trial in this process; nothing of the last one is kept."""
@@ -71,6 +73,8 @@ class TuneTrial(tune.Trainable):
             self._failure = _failure(error)
             self._log_failure(error)
             return {"done": True, "failed": True, "failure": self._failure, **_WORST}
+        finally:
+            self._count()
 
     def _tell(self, result: dict[str, Any]) -> dict[str, Any]:
         """What Tune and the driver look at: the judged metrics, and the row for the record."""
@@ -94,6 +98,7 @@ class TuneTrial(tune.Trainable):
                 self._trial.stop_here()
             except OSError as error:
                 raise StorageFailed(describe_os_error(error)) from error
+            self._count()
         return {}
 
     def load_checkpoint(self, checkpoint: Any) -> None:
@@ -107,6 +112,7 @@ class TuneTrial(tune.Trainable):
         self._watch.close()
         if self._trial is not None:
             self._trial.close()
+            metrics.show_running(0, study=self._task.study)
         self._trial = None
 
     def _on_signal(self, signum: int, frame: Any) -> None:
@@ -114,6 +120,18 @@ class TuneTrial(tune.Trainable):
         if self._trial is None:
             self._before(signum, frame)  # Ray's own: the process ends
         self._watch.leave()
+
+    def _count(self) -> None:
+        """Tell Prometheus what the trial has written since the last time."""
+        if self._trial is None:
+            return
+        written, timing = self._trial.written, self._trial.timing
+        totals = written.snapshots, written.bytes, timing.streaming + timing.checkpoints
+        names = metrics.SNAPSHOTS, metrics.SNAPSHOT_BYTES, metrics.STORAGE_SECONDS
+        for name, total, before in zip(names, totals, self._counted, strict=True):
+            metrics.count(name, total - before, study=self._task.study)
+        self._counted = totals
+        metrics.show_running(1, study=self._task.study)
 
 
 # Tune refuses a result that lacks the metric it judges by; a failed trial is the worst there is.

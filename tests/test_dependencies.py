@@ -73,6 +73,10 @@ def test_only_pairwise_knows_ray_in_topology() -> None:
         ("import sweeps", ["ray", "torch", "mlflow", "pandas"]),
         ("import sweeps.cli as c; c.cli.main(['--help'], standalone_mode=False)", ["ray", "torch"]),
         ("import sweeps.summary", ["ray", "torch", "mlflow"]),
+        (
+            "import sweeps.status, storage.run_progress, storage.runs",
+            ["ray", "torch", "mlflow", "pandas", "pyarrow", "numpy", "scipy", "pydantic"],
+        ),
     ],
 )
 def test_light_imports_stay_light(code: str, heavy: list[str]) -> None:

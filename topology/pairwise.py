@@ -13,13 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, wraps
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster import ClusterFailed, ask_nodes, live_nodes
+from cluster import ClusterFailed, ask_nodes, live_nodes, metrics
 from storage.distance_schema import distance_schema
 from storage.distance_sets import BegunDistances
 from storage.distance_store import DistanceStore
@@ -242,7 +242,7 @@ class _Stage:
         _compile_on_every_node(self.metric)
         # With one CPU, Ray gives a task one thread.
         remote: Any = ray.remote(num_cpus=1, max_retries=_RETRIES)
-        load, compute = remote(load_block), remote(compute_tile)
+        load, compute = remote(load_block), remote(_counted(compute_tile))
 
         @lru_cache(maxsize=self.plan.kept_blocks)
         def block(positions: Sequence[int]) -> Any:
@@ -290,6 +290,18 @@ def _compile_on_every_node(metric: Metric) -> None:
     with suppress(ValueError):  # a node that hangs: Ray gives its tiles to others
         workers = [node for node in live_nodes() if node.works]
         ask_nodes(workers, compile_kernels, metric, seconds=_COMPILE_SECONDS)
+
+
+def _counted(compute: Callable[..., int]) -> Callable[..., int]:
+    """`compute_tile`, with its pairs counted for Prometheus."""
+
+    @wraps(compute)
+    def counted(store: DistanceStore, *arguments: Any) -> int:
+        n_pairs = compute(store, *arguments)
+        metrics.count(metrics.PAIRS, n_pairs, distances=store.name)
+        return n_pairs
+
+    return counted
 
 
 def _on_ray(function: Callable[[Any], Any], jobs: Sequence[Any]) -> list[Any]:

@@ -48,8 +48,10 @@ def main() -> None:
         for done, mebibytes in memory:
             print(f"  {done:5d} trials done: driver's memory {mebibytes:.0f} MiB")
         each = _loop(run, folder / "loop")
-        print(f"a trial: {seconds / trials:.3f} s by the command line, with Ray's start, compaction, "
-              f"MLflow and report; {each:.3f} s in a plain loop")  # fmt: skip
+        print(
+            f"a trial: {seconds / trials:.3f} s by the command line, with Ray's start, "
+            f"compaction, MLflow and report; {each:.3f} s in a plain loop"
+        )
 
 
 def _watched(words: list[str], out: Path) -> tuple[float, list[tuple[int, float]]]:
