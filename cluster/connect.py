@@ -2,6 +2,8 @@
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -123,7 +125,8 @@ def connect(address: str | None = None, cpus: int | None = None) -> Iterator[Clu
     ours = not ray.is_initialized()
     if ours:
         check_address(address)
-        _start(address, resolve_address(address).address, cpus)
+        with _own_sigterm():
+            _start(address, resolve_address(address).address, cpus)
     try:
         nodes = live_nodes()
         target = resolve_address(address).address
@@ -132,6 +135,15 @@ def connect(address: str | None = None, cpus: int | None = None) -> Iterator[Clu
     finally:
         if ours:
             ray.shutdown()
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """`ray.init` takes SIGTERM for itself; what this program does on it stays."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if callable(before) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 def _start(given: str | None, address: str | None, cpus: int | None) -> None:

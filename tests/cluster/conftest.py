@@ -1,7 +1,9 @@
 """Launch files to look at, and clusters of several hosts whose workers lack toposweep."""
 
 import os
+import re
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from sweeps.launch_command import PLATFORMS
 from tests.chaos.hosts import ROOT, TOPOSWEEP, Host, Hosts
+from tests.chaos.processes import command_line
 from tests.cluster.launched import OUTS, OWN, Files, launched
 
 
@@ -94,4 +97,35 @@ def two_hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with Hosts({"PYTHONPATH": str(hiding)}) as hosts:
         head = hosts.start_head(cpus=1, more=["--include-dashboard=true", "--dashboard-port=8265"])
         worker = hosts.start_worker(cpus=1)
+        have_client_server(hosts, head)
         yield Cluster(hosts, head, worker, hiding)
+
+
+WAIT_FOR_PORT = """
+import socket, sys, time
+for _ in range(int(sys.argv[2])):
+    try:
+        socket.create_connection((sys.argv[1], 10001), 5).close()
+        break
+    except OSError:
+        time.sleep(0.2)
+else:
+    sys.exit(1)
+"""
+
+
+def have_client_server(hosts: Hosts, head: Host) -> None:
+    """Ray starts one with the head, but it gives up for good where the head takes half a minute."""
+    listens = [sys.executable, "-c", WAIT_FOR_PORT, head.ip]
+    if hosts.run(head, [*listens, "20"]).returncode == 0:
+        return
+    (raylet, *_) = hosts.find(head, "/raylet/raylet ")
+    (node, *_) = re.findall(r"--node[-_]id=([0-9a-f]{56})", command_line(raylet))
+    server = [sys.executable, "-m", "ray.util.client.server", "--mode=proxy", "--port=10001"]
+    hosts.popen(
+        head,
+        [*server, f"--address={hosts.address}", f"--host={head.ip}", f"--node-id={node}",
+         f"--runtime-env-agent-address=http://{head.ip}:0"],
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    hosts.popen(head, [*listens, "600"]).check()

@@ -1,7 +1,6 @@
 """Real clusters of two hosts: what reaches the nodes, and what is refused before anything runs."""
 
 import re
-import shlex
 import signal
 import sys
 import time
@@ -203,15 +202,14 @@ def test_a_ray_job_joins_the_cluster_that_it_was_submitted_to_and_keeps_its_own_
     folder = tmp_path / "job"
     folder.mkdir()
     study.rename(folder / study.name)
-    program = shlex.join(["env", *(f"{k}={v}" for k, v in two_hosts.ours.items()), *TOPOSWEEP])
+    program = ["env", *(f"{name}={value}" for name, value in two_hosts.ours.items()), *TOPOSWEEP]
     out = tmp_path / "out"
     printed = two_hosts.shell(
         two_hosts.head,
-        '"$1" -c "from ray.scripts.scripts import main; main()" job submit '
-        '--address http://127.0.0.1:8265 --working-dir "$2" -- "$3"',
-        sys.executable,
-        folder,
-        f"{program} run tiny.yaml --out {out} --set space.seed=[0,1]",
+        '"$@"',
+        *[sys.executable, "-c", "from ray.scripts.scripts import main; main()", "job", "submit"],
+        *["--address=http://127.0.0.1:8265", f"--working-dir={folder}", "--", *program],
+        *["run", study.name, "--out", out, "--set", "space.seed=[0,1]"],
     )
     assert "in a Ray job: joining the cluster that it was submitted to" in printed
     assert "2 nodes, 2 CPU; 2 trials of 1 CPU, 2 at once" in printed
