@@ -116,7 +116,7 @@ def is_imported(run: Run) -> bool:
     """Whether a run's trials were imported, and not trained by toposweep."""
     try:
         study = yaml.safe_load(run.study_path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+    except Exception:  # PyYAML's constructors trust a tag such as !!int or !!map
         return False
     return isinstance(study, dict) and study.get("imported") is True
 

@@ -23,6 +23,7 @@ def to_json(value: Any, *, indent: int | None = 2) -> bytes:
         ValueError: it holds nan or an infinity, which JSON has not.
     """
     if isinstance(value, dict):
+        value = {key: part for key, part in value.items() if key != _KEY}
         plain = json.loads(json.dumps(value, allow_nan=False))  # as it will be read
         value = {**value, _KEY: _checksum(plain)}
     text = json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False)

@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 import yaml
 
 from storage.errors import CorruptFile, InputError
-from storage.filesystem import AnyPath, Location, run_folder
+from storage.filesystem import AnyPath, Location, cannot_be_read, run_folder
 
 HIDDEN = "***"
 ANSWER_SECONDS = 2.0  # how long a server may take to show that it is there
@@ -96,7 +96,9 @@ def study_tracking(out: AnyPath) -> dict[str, Any]:
         study = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (yaml.YAMLError, UnicodeDecodeError):
+    except OSError as error:
+        raise cannot_be_read(path, error) from None
+    except Exception:  # PyYAML's constructors trust a tag such as !!int or !!map
         raise CorruptFile(path, "is not a YAML file") from None
     section = study.get("tracking") if isinstance(study, dict) else None
     return section if isinstance(section, dict) else {}

@@ -127,6 +127,9 @@ def _as_link(target: str) -> Callable[[Path, Random], None]:
 
 def _folder_as_file(path: Path, rng: Random) -> None:
     folder = path.parent
+    if (folder / "run.json").exists():
+        _as_folder(path, rng)  # OUT itself
+        return
     shutil.rmtree(folder)
     folder.write_bytes(b"not a folder")
 
@@ -236,6 +239,7 @@ class Fuzzer:
         out = self.folder / "damaged"
         if out.is_dir():
             shutil.rmtree(out)
+        out.unlink(missing_ok=True)  # where run.json's folder was made a file
         shutil.copytree(self.whole, out)
         done = damage(out, Random(seed))
         ends = {}
