@@ -53,7 +53,9 @@ def test_the_batch_script_asks_slurm_for_what_the_study_takes(own: Path) -> None
     assert (asked["nodes"], asked["gpus-per-node"], asked["cpus-per-task"]) == ("3", "2", "8")
     assert asked["job-name"] == "My_Study.v2"
     assert "requeue" in asked
-    assert re.fullmatch(r"B:TERM@\d+", asked["signal"])
+    told = re.fullmatch(r"B:USR1@(\d+)", asked["signal"])  # the shell alone, in time to leave
+    assert told
+    assert int(told[1]) >= 120
     assert f"STUDY='{own}'" in text
     assert "OUT='/shared/a run'" in text
     assert "up to 12 trials at once" in text
