@@ -100,7 +100,8 @@ def read_progress(out: AnyPath, planned: int = 0) -> RunProgress:
     records = _records(out, problems)
     census = take_census(out)
     now = _now(seen, census)
-    finished, unfinished = _distances(out, now if seen else None, problems)
+    elapsed = _elapsed(seen, now) if seen else None
+    finished, unfinished = _distances(out, now, elapsed, problems)
     steps = {trial_id: _steps_done(record, census) for trial_id, record in records.items()}
     return RunProgress(
         records=records,
@@ -108,7 +109,7 @@ def read_progress(out: AnyPath, planned: int = 0) -> RunProgress:
         census=census,
         epochs_done=sum(steps[key] / _per_epoch(records[key]) for key in steps),
         epochs_total=_epochs_total(records, steps, planned),
-        rate=_rate(seen, now, records, census) if seen else None,
+        rate=None if elapsed is None else _rate(now, elapsed, records, census),
         finished=finished,
         unfinished=unfinished,
         driver=seen.holder if seen else None,
@@ -167,19 +168,35 @@ def _times(commits: Mapping[str, Commits]) -> Iterable[float | None]:
     return (when for steps in commits.values() for when in steps.values())
 
 
-def _rate(
-    seen: Seen, now: float, records: Mapping[str, TrialRecord], census: Census
-) -> Rate | None:
-    since_renewal = now - seen.renewed_at
+@dataclass(frozen=True)
+class _Elapsed:
+    """How long the driver has been at work, in seconds, and the time by its own clock."""
+
+    seconds: float
+    drivers_now: float
+
+
+def _elapsed(seen: Seen, now: float) -> _Elapsed | None:
     try:
-        drivers_now = datetime.fromisoformat(seen.holder.renewed_at).timestamp() + since_renewal
-        elapsed = drivers_now - datetime.fromisoformat(seen.holder.since).timestamp()
+        since = datetime.fromisoformat(seen.holder.since).timestamp()
+        renewed = datetime.fromisoformat(seen.holder.renewed_at).timestamp()
+    except ValueError:  # somebody has edited it
+        return None
+    drivers_now = renewed + now - seen.renewed_at
+    return _Elapsed(drivers_now - since, drivers_now)
+
+
+def _rate(
+    now: float, driver: _Elapsed, records: Mapping[str, TrialRecord], census: Census
+) -> Rate | None:
+    elapsed = driver.seconds
+    try:
         ended = [
             datetime.fromisoformat(record.updated_at).timestamp()
             for record in records.values()
             if record.state in ENDED and record.updated_at
         ]
-    except ValueError:  # a time that somebody has edited
+    except ValueError:
         return None
     times = [when for when in _times(census.snapshots) if when is not None]
     window = elapsed
@@ -199,7 +216,7 @@ def _rate(
     minutes = window / 60
     return Rate(
         minutes=minutes,
-        trials=sum(when > drivers_now - window for when in ended) / minutes,
+        trials=sum(when > driver.drivers_now - window for when in ended) / minutes,
         epochs=epochs / minutes,
         snapshots=sum(when > begin for when in times) / minutes,
     )
@@ -232,9 +249,9 @@ def _steps_between(commits: list[tuple[float, int]], begin: float, end: float) -
 
 
 def _distances(
-    out: AnyPath, now: float | None, problems: list[str]
+    out: AnyPath, now: float, driver: _Elapsed | None, problems: list[str]
 ) -> tuple[tuple[StoredDistances, ...], tuple[UnfinishedDistances, ...]]:
-    """Finished sets and those that are begun; `now` only while a driver is at work."""
+    """Finished sets and those that are begun."""
     folder = out / "distances"
     files: dict[str, dict[str, FileStat]] = {name: {} for name in names_in(folder)}
     for file in list_files(folder):
@@ -246,7 +263,7 @@ def _distances(
         try:
             if BEGUN in there:
                 begun = BegunDistances.read(folder / name)
-                unfinished.append(_unfinished(name, begun, there, now))
+                unfinished.append(_unfinished(name, begun, there, now, driver))
             if "matrix.parquet" in there and SPEC in there:
                 spec = read_json(folder / name / SPEC)
                 finished.append(StoredDistances.of(folder / name, spec))
@@ -258,7 +275,11 @@ def _distances(
 
 
 def _unfinished(
-    name: str, begun: BegunDistances, there: Mapping[str, FileStat], now: float | None
+    name: str,
+    begun: BegunDistances,
+    there: Mapping[str, FileStat],
+    now: float,
+    driver: _Elapsed | None,
 ) -> UnfinishedDistances:
     started = there[BEGUN].written_at
     tiles = [file.written_at for rest, file in there.items() if _is_tile(rest)]
@@ -266,7 +287,9 @@ def _unfinished(
     new = sum(when >= started for when in tiles)
     done = min(begun.tiles, begun.there + new)
     left = None
-    if now is not None and new and now > started:
+    # A driver that has not come to this set yet says nothing of how long it will take.
+    at_work = driver is not None and started >= now - driver.seconds - 1  # files may have whole s
+    if at_work and new and now > started:
         left = (begun.tiles - done) * (now - started) / new
     return UnfinishedDistances(name, begun, done, left)
 

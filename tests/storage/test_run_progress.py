@@ -81,7 +81,7 @@ def test_the_census_counts_what_the_index_has(tmp_path_factory, operations):
     assert census.problems == ()
 
 
-def test_no_staged_file_is_opened(run, monkeypatch):
+def test_no_staged_file_is_opened(run):
     append(run.masks, trial(1), 0).write_bytes(b"not Parquet at all")
     assert take_census(run.out).n_snapshots == 1
 
@@ -221,8 +221,12 @@ def test_tiles_of_a_set_in_progress_are_those_of_its_own_plan(run):
     (interrupted,) = read_progress(run.out).unfinished
     assert (interrupted.name, interrupted.done, interrupted.begun.tiles) == ("final", 6, 10)
     assert interrupted.seconds_left is None
-    with RunLock(run.out, "run"):
-        (running,) = read_progress(run.out).unfinished
+    with RunLock(run.out, "run"):  # goes on with the run, and has not come to this set
+        (waiting,) = read_progress(run.out).unfinished
+    assert (waiting.done, waiting.seconds_left) == (6, None)
+    lock = driver(run, minutes_ago=10)
+    (running,) = read_progress(run.out).unfinished
+    lock.__exit__(None, None, None)
     assert running.seconds_left == pytest.approx(100, rel=0.1)  # 4 tiles in 100 s, 4 to come
 
 
