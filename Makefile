@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= runs/quickstart
 
-.PHONY: run test lint install benchmarks clean
+.PHONY: run test test-clusters lint install benchmarks clean
 
 run: $(VENV)/.installed  ## the quickstart study, through to report and MLflow
 	$(BIN)/toposweep run quickstart --out $(OUT)
 
 test: $(VENV)/.installed-test lint  ## linters, types, tests
 	$(BIN)/python -m pytest
+
+test-clusters: $(VENV)/.installed-test  ## clusters of several hosts: faults, chaos, Slurm
+	$(BIN)/python -m pytest -m cluster
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -18,6 +18,7 @@ print(set(ray.get([where.remote() for _ in range(2)])) == set(sys.argv[2:]))
 
 
 @pytest.mark.skipif(not permitted(), reason="the kernel permits no namespaces here")
+@pytest.mark.cluster
 def test_a_host_cut_off_is_given_up_and_lives_on_and_a_dead_one_can_be_replaced() -> None:
     with Hosts() as hosts:
         head = hosts.start_head()

@@ -75,6 +75,7 @@ def test_a_default_folder_that_nodes_seldom_share_costs_a_warning() -> None:
 
 @pytest.mark.skipif(not permitted(), reason="no namespaces of one's own are permitted here")
 @pytest.mark.skipif(not (Path(sys.prefix) / "bin" / "activate").exists(), reason="needs a venv")
+@pytest.mark.cluster
 def test_a_job_whose_time_is_up_queues_again_and_goes_on(tmp_path: Path) -> None:
     study, out, log = tmp_path / "overnight.yaml", tmp_path / "shared" / "run", tmp_path / "log"
     study.write_text(STUDY)

@@ -15,9 +15,10 @@ from storage import Run
 from storage.lock import RunLock
 from tests.chaos.hosts import TOPOSWEEP, permitted
 
-pytestmark = pytest.mark.skipif(
-    not permitted(), reason="hosts with files of their own need namespaces"
-)
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.skipif(not permitted(), reason="hosts with files of their own need namespaces"),
+]
 
 STUDY = """
 name: tiny

@@ -62,6 +62,7 @@ def test_a_trial_whose_process_dies_each_time_fails_with_its_reason_and_the_rest
     assert f"{victim.name}: its process died 2 times" in status
 
 
+@pytest.mark.cluster
 def test_nodes_that_go_do_not_count_against_their_trials(tmp_path: Path) -> None:
     script = Path(__file__).with_name("lose_a_node.py")
     ended = subprocess.run(

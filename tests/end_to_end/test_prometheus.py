@@ -51,6 +51,7 @@ def scraped(url: str) -> dict[str, float]:
 
 
 @pytest.mark.skipif(bool(MISSING), reason=f"ray[default] is not installed: no {MISSING}")
+@pytest.mark.cluster
 def test_prometheus_gets_the_snapshots_bytes_seconds_and_pairs_of_a_run(tmp_path: Path) -> None:
     study, out, port = tmp_path / "study.yaml", tmp_path / "out", free_port()
     study.write_text(STUDY)
