@@ -7,6 +7,7 @@ environment or the machine's role, as each cloud's own tools take them, and are 
 
 import errno
 import io
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,6 +19,11 @@ from storage.errors import InputError
 from storage.retrying import StorageUnavailable, retried
 
 T = TypeVar("T")
+
+# Where clients ask for the credentials of a machine's role, which a laptop does not have.
+_METADATA_SERVER = re.compile(
+    r"(169\.254\.\d+\.\d+|metadata\.google\.internal).*(status code: 4|error sending request)"
+)
 
 SCHEMES = ("s3", "gs", "abfs", "abfss", "az")
 # Above this an object is read in ranges. A request costs some 30 ms, about 2 MB of transfer.
@@ -209,6 +215,11 @@ class ObjectPath:
             except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
                 raise PermissionError(errno.EACCES, _shown(error), str(self)) from None
             except (exceptions.BaseError, OSError) as error:
+                if _METADATA_SERVER.search(str(error)):
+                    raise PermissionError(
+                        errno.EACCES, "no credentials in the environment, and none of a role's",
+                        str(self),
+                    ) from None  # fmt: skip
                 if "404 Not Found" in str(error):  # a listing names no object: it is the bucket
                     raise FileNotFoundError(errno.ENOENT, "no such bucket", str(self)) from None
                 raise StorageUnavailable(errno.EIO, _shown(error), str(self)) from None

@@ -115,7 +115,7 @@ def test_a_failed_trial_gives_code_1_and_its_reason(cli: Cli, study: Path, tmp_p
         (["run", "quickstart", "--address", "127.0.0.1:9"], "127.0.0.1:9"),
         (["run", "quickstart", "--out", "/dev/null/x"], "/dev/null/x"),
         (["run", "quickstart", "--out", "x" * 300], "too long"),
-        (["run", "y" * 300], "too long"),
+        (["run", "y" * 300], "no such study file"),
         (["run", "quickstart", "--dry-run", "--set", "resources.gpu=64"], "resources.gpu"),
         (["resume", "nowhere"], "run.json"),
         (["status", "s3://bucket/x"], "s3://bucket/x"),
