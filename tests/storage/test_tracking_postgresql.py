@@ -17,6 +17,8 @@ from storage.runs import Run
 from storage.tracking import Tracker, sync
 from tests.tracking_servers import MlflowServer, PostgreSQL, wait_for
 
+pytestmark = pytest.mark.cluster
+
 TRIALS = 40
 NOT_METRICS = {"study", "trial_id", "attempt", "epoch", "step", "written_at"}
 TABLES = ("runs", "tags", "params", "metrics", "latest_metrics", "experiments")
