@@ -96,10 +96,10 @@ class Projection:
                     self.result.trials += 1
                 else:
                     self.refusals.append(refusal)
+                if self.stop.is_set():
+                    return
                 if progress is not None:
                     progress(seen, len(due))
-            if self.stop.is_set():
-                return
         self._send_summary()
         if artifacts and not self._send_files():
             return

@@ -206,8 +206,13 @@ def test_a_database_that_hangs_does_not_hold_a_sync(
     monkeypatch.setattr(tracking, "SILENCE_SECONDS", 1.0)
     uri = postgresql.create_database("hanging")
     run = make_run(tmp_path / "out", store=False)
+
+    def hang_at_first(seen: int, of: int) -> None:
+        if seen == 1:
+            postgresql.suspend(signal.SIGSTOP)
+
     try:
-        broken = sync(run, uri, progress=lambda seen, of: postgresql.suspend(signal.SIGSTOP))
+        broken = sync(run, uri, progress=hang_at_first)
     finally:
         postgresql.suspend(signal.SIGCONT)
     assert not broken.complete
