@@ -65,7 +65,7 @@ def _timed_kind(config: Mapping[str, Any]) -> str:
     """What a step's time depends on: masks are multiplied with whatever their density."""
     optimizer, method = config["optimizer"], config["method"]
     momentum = bool(optimizer.get("momentum"))
-    step = optimizer["name"], momentum, optimizer["batch_size"]
+    step = optimizer["name"], momentum, optimizer["batch_size"], optimizer["mixed_precision"]
     return repr((config["data"], config["model"], step, method["name"], method.get("mask_output")))
 
 

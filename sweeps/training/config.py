@@ -11,11 +11,13 @@ from pydantic import Field
 
 from storage.errors import InputError
 from sweeps.training.data import DATASETS, Dataset
+from sweeps.training.learning_rates import LearningRates
 from sweeps.training.methods import METHODS
 from sweeps.training.models import MODELS, Layer
 from sweeps.training.optimizers import OPTIMIZERS
 from sweeps.training.settings import Settings, parse_settings
 from sweeps.training.split import Split, split_samples
+from sweeps.training.stopping import EarlyStopping
 from sweeps.training.streams import Streams
 from sweeps.validation import validated
 
@@ -106,10 +108,14 @@ def check_training(config: Mapping[str, Any], dataset: Dataset) -> None:
 
     Raises InputError for all that ``Training`` would refuse, but the device: a value that is not
     allowed, a batch larger than the training samples, a density that leaves a layer without
-    connections, a model that cannot take such inputs.
+    connections, a model that cannot take such inputs, a warm-up that takes all of the training,
+    early stopping without a validation split.
     """
     trial = parse_config(config)
-    split_of(trial, dataset)
+    split = split_of(trial, dataset)
+    steps = split.steps_per_epoch
+    LearningRates(trial.optimizer, steps, trial.epochs * steps)
+    EarlyStopping(trial.optimizer, len(split.validation))
     trial.method.counts(trial.layers(dataset))
 
 

@@ -25,7 +25,8 @@ class Estimate:
     ``parameters`` counts every learned number, connected or not; ``connections`` those of each
     layer that the mask keeps. ``memory_bytes`` is the trial's own: parameters, gradients,
     optimiser, masks, activations and the data set, without the libraries' few hundred MB a process.
-    ``seconds_per_epoch`` is measured on this machine, None where that was not asked for.
+    ``seconds_per_epoch`` is measured on this machine, None where that was not asked for or, for
+    mixed precision without a CUDA device, is not possible.
     """
 
     parameters: int
@@ -56,7 +57,8 @@ def estimate(
     sizes = {layer.name: layer.shape[0] * layer.shape[1] for layer in layers}
     parameters = _count_parameters(trial, dataset)
     seconds = None
-    if measure_for > 0:
+    possible = device != "cpu" or not trial.optimizer.mixed_precision
+    if measure_for > 0 and possible:
         seconds = _seconds_per_epoch(Training(config, data_path, device, threads), measure_for)
     return Estimate(
         parameters=parameters,

@@ -24,11 +24,14 @@ from storage.errors import InputError
 from sweeps.training.config import canonical_json, parse_config, split_of
 from sweeps.training.connections import Connections
 from sweeps.training.data import load_dataset
+from sweeps.training.learning_rates import LearningRates
 from sweeps.training.masking import BoolArray, LayerState
 from sweeps.training.models import Role
+from sweeps.training.objective import Objective
 from sweeps.training.parameters import FlatParameters
 from sweeps.training.streams import Purpose
 from sweeps.training.sums import EpochSums
+from sweeps.training.verdict import Verdict
 from sweeps.training.weights import weights_to_bytes
 
 EVALUATION_BATCH = 2048
@@ -80,6 +83,9 @@ class Training:
         self.steps_per_epoch = self._split.steps_per_epoch
         self.total_steps = trial.epochs * self.steps_per_epoch
         self._schedule = self._method.schedule(self.steps_per_epoch)
+        self._rates = LearningRates(trial.optimizer, self.steps_per_epoch, self.total_steps)
+        self._objective = Objective(trial.optimizer, self.device)
+        self.verdict = Verdict(trial.optimizer, self._split, self.dataset.y_train)
 
         layers = trial.layers(self.dataset)
         self.connections = Connections(layers, self._method.counts(layers), self._streams)
@@ -112,7 +118,8 @@ class Training:
 
     @property
     def finished(self) -> bool:
-        return self.step >= self.total_steps
+        """Whether all epochs are done, or early stopping has ended the training."""
+        return self.step >= self.total_steps or self.verdict.ended
 
     def masks(self) -> list[tuple[str, BoolArray, Role, int]]:
         """(name, mask (n_out, n_in), role, in_group) of every layer, first to last; copies."""
@@ -128,13 +135,13 @@ class Training:
         metrics: train_loss and train_accuracy (over the epoch's batches, each as it was trained
         on), validation_* (with a split) and test_*, density, density_<layer>, connections,
         connections_changed (in the new masks and not in the old, over the updates of this
-        epoch), exploration, seconds.
+        epoch), exploration, learning_rate (of the epoch's last step), seconds.
 
-        Raises TrainingFailed where a loss is no longer finite, naming the epoch (the first is 1)
-        and the step.
+        Raises TrainingFailed where a loss is no longer finite or the accuracy has fallen to chance
+        (see collapse.py), naming the epoch (the first is 1) and the step.
         """
         if self.finished:
-            raise ValueError(f"all {self.total_steps} steps are done")
+            raise ValueError(f"all {self.step} steps are done")
         torch.set_num_threads(self.threads)
         started = time.perf_counter()
         epoch, first = divmod(self.step, self.steps_per_epoch)
@@ -147,6 +154,7 @@ class Training:
                 on_step(self.step)
                 started = time.perf_counter()
         metrics = self._metrics()
+        self._judge(metrics)
         metrics["seconds"] = self._sums.seconds + time.perf_counter() - started
         self._sums = EpochSums()
         return metrics
@@ -161,15 +169,16 @@ class Training:
         x, y = self._tensors[0][batch], self._tensors[1][batch]
         parameters = self.parameters
         parameters.gradients.zero_()
-        scores = self.model(x)
-        loss = F.cross_entropy(scores, y)
+        loss, scores = self._objective.loss(self.model, x, y)
         # Reading a loss waits for a GPU: there all losses of an epoch are checked at once.
         if self.device.type == "cpu" and not math.isfinite(loss.item()):
             raise self._failure("loss", loss.item(), self.step + 1)
         torch.autograd.backward(loss)
         parameters.mask_gradients()
+        self._objective.limit(parameters.gradients)
+        lr = self._rates.at(self.step)
         self.step += 1
-        self.optimizer.step(self.step)
+        self.optimizer.step(self.step, lr)
         self._sums.note(loss, scores, y)
 
     def _update_topology(self) -> None:
@@ -210,7 +219,13 @@ class Training:
             **evaluation,
             **self.connections.metrics(),
             "connections_changed": float(self._sums.changed),
+            "learning_rate": self._rates.at(self.step - 1),
         }
+
+    def _judge(self, metrics: Mapping[str, float]) -> None:
+        reason = self.verdict.judge(metrics, self.epoch, last=self.step >= self.total_steps)
+        if reason is not None:
+            raise TrainingFailed(f"{reason} at epoch {self.epoch}, step {self.step}")
 
     def evaluate(self) -> dict[str, float]:
         """validation_loss and validation_accuracy (with a split), test_loss and test_accuracy."""
@@ -254,13 +269,14 @@ class Training:
             "slots": {name: slot.cpu().clone() for name, slot in self.optimizer.slots.items()},
             "connections": self.connections.state_dict(),
             "sums": self._sums.state_dict(),
+            "verdict": self.verdict.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where ``state_dict`` was taken, in the middle of an epoch too.
 
         A state taken by ``on_step`` after an epoch's last step goes on with the next epoch: the
-        metrics of the one that ended are not in it.
+        metrics of the one that ended are not in it, but they are measured again to judge it.
 
         Raises InputError where the state is of another configuration.
         """
@@ -272,9 +288,13 @@ class Training:
             slot.copy_(state["slots"][name])
         self.connections.load_state_dict(state["connections"])
         self._show_masks()
+        self.verdict.load_state_dict(state["verdict"])
         self._sums = EpochSums()
-        if self.step % self.steps_per_epoch:
-            self._sums.load_state_dict(state["sums"])
+        self._sums.load_state_dict(state["sums"])
+        if self.step % self.steps_per_epoch == 0:
+            if self.verdict.epochs < self.epoch:
+                self._judge(self._metrics())
+            self._sums = EpochSums()
 
     def weights_bytes(self) -> bytes:
         """The weights as a safetensors file, the configuration in its metadata."""
