@@ -62,6 +62,10 @@ VARIANTS = [
     ("set", {"update_every": "4it", "new_weights": "normal"}, {"name": "adam"}, "srelu"),
     ("set", {"update_every": "6it", "new_weights": "he_uniform", "mask_output": True},
      {"name": "sgd", "momentum": 0.0}, "srelu"),
+    ("set", {"update_every": "4it"},
+     {"name": "sgd", "nesterov": True, "lr_schedule": "one_cycle", "warmup": "3it",
+      "clip_norm": 0.5, "label_smoothing": 0.1, "patience": 5}, "relu"),
+    ("static", {}, {"name": "adamw", "lr_schedule": "step", "milestones": [0.4, "2ep"]}, "relu"),
 ]  # fmt: skip
 
 

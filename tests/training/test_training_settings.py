@@ -44,6 +44,14 @@ def refusal(config: Config) -> str:
         ("optimizer", {"lr": 0}, "optimizer.lr: 0 is not allowed"),
         ("optimizer", {"lr": float("inf")}, "optimizer.lr: inf is not allowed"),
         ("optimizer", {"momentum": 1}, "optimizer.momentum: 1 is not allowed"),
+        ("optimizer", {"nesterov": 1}, "optimizer.nesterov: 1 is not allowed"),
+        ("optimizer", {"clip_norm": 0}, "optimizer.clip_norm: 0 is not allowed"),
+        ("optimizer", {"label_smoothing": 1}, "optimizer.label_smoothing: 1 is not allowed"),
+        ("optimizer", {"mixed_precision": "yes"}, "optimizer.mixed_precision: 'yes' is not"),
+        ("optimizer", {"patience": 0}, "optimizer.patience: 0 is not allowed"),
+        ("optimizer", {"patience_metric": "test_loss"}, "optimizer.patience_metric: 'test_loss'"),
+        ("optimizer", {"name": "adam", "beta1": 1.0}, "optimizer.beta1: 1.0 is not allowed"),
+        ("optimizer", {"name": "adamww"}, "optimizer.name: 'adamww' is not allowed (did you mean"),
         ("optimizer", {"batch_size": 5000}, "optimizer.batch_size: 5000 is not allowed: at most"),
         ("data", {"validation": 0.6}, "data.validation: 0.6 is not allowed"),
         ("data", {"validation": 1e-5}, "data.validation: 1e-05 is not allowed"),
@@ -86,6 +94,12 @@ def test_resolved_settings_leave_out_what_is_not_used() -> None:
     assert by_epsilon["epsilon"] == 3.0
     assert "path" not in MnistSettings(path="somewhere").resolved()
     assert METHODS["dense"].Settings().resolved() == {"name": "dense"}
+    assert OPTIMIZERS["sgd"].Settings().resolved() == {
+        "name": "sgd", "lr": 0.05, "weight_decay": 0.0005, "batch_size": 64, "momentum": 0.9,
+        "nesterov": False, "lr_schedule": "constant", "label_smoothing": 0.0,
+        "mixed_precision": False,
+    }  # fmt: skip
+    assert "nesterov" not in OPTIMIZERS["sgd"].Settings(momentum=0.0).resolved()
 
 
 def test_static_has_all_that_set_has_but_the_update() -> None:
@@ -109,6 +123,11 @@ def test_equal_durations_are_written_the_same() -> None:
 
 def test_published_defaults_stay() -> None:
     # Trial ids leave out fields at their default: another default would change their meaning.
+    options = {
+        "lr_schedule": "constant", "milestones": [0.5, 0.75], "gamma": 0.1, "final_fraction": 0.0,
+        "peak_at": 0.3, "warmup": None, "clip_norm": None, "label_smoothing": 0.0,
+        "mixed_precision": False, "patience": None, "patience_metric": "validation_loss",
+    }  # fmt: skip
     assert {
         name: entry.Settings().model_dump()
         for registry in (DATASETS, MODELS, METHODS, OPTIMIZERS)
@@ -129,8 +148,11 @@ def test_published_defaults_stay() -> None:
             "new_weights": "zero",
         },
         "sgd": {"name": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.0005,
-                "batch_size": 64},
-        "adam": {"name": "adam", "lr": 0.001, "weight_decay": 0.0, "batch_size": 64},
+                "batch_size": 64, "nesterov": False, **options},
+        "adam": {"name": "adam", "lr": 0.001, "weight_decay": 0.0, "batch_size": 64,
+                 "beta1": 0.9, "beta2": 0.999, **options},
+        "adamw": {"name": "adamw", "lr": 0.001, "weight_decay": 0.01, "batch_size": 64,
+                  "beta1": 0.9, "beta2": 0.999, **options},
     }  # fmt: skip
 
 
