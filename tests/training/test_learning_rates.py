@@ -129,12 +129,12 @@ def test_settings_of_other_schedules_are_no_part_of_a_configuration() -> None:
         ({"milestones": ["soon"]}, "optimizer.milestones: ['soon'] is not allowed: 'soon' is no "),
         ({"milestones": [None]}, "optimizer.milestones: [None] is not allowed: None should be"),
         ({"lr_schedule": "step", "milestones": ["4ep"]},
-         "optimizer.milestones: 4ep is not allowed: training lasts 51it"),
+         "optimizer.milestones: 4ep is not allowed: training lasts 39it"),
         ({"gamma": 1}, "optimizer.gamma: 1 is not allowed"),
         ({"final_fraction": -0.1}, "optimizer.final_fraction: -0.1 is not allowed"),
         ({"peak_at": 1.0}, "optimizer.peak_at: 1.0 is not allowed"),
         ({"warmup": "long"}, "optimizer.warmup: 'long' is no duration"),
-        ({"warmup": "3ep"}, "optimizer.warmup: 3ep is not allowed: training lasts 51it"),
+        ({"warmup": "3ep"}, "optimizer.warmup: 3ep is not allowed: training lasts 39it"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_costs_one_line(
