@@ -11,9 +11,10 @@ from pydantic import Field
 
 from storage.errors import InputError
 from sweeps.training.data import DATASETS, Dataset
-from sweeps.training.methods import METHODS
+from sweeps.training.methods import Length
 from sweeps.training.models import MODELS, Layer
 from sweeps.training.optimizers import OPTIMIZERS
+from sweeps.training.registry import METHODS
 from sweeps.training.settings import Settings, parse_settings
 from sweeps.training.split import Split, split_samples
 from sweeps.training.streams import Streams
@@ -109,8 +110,9 @@ def check_training(config: Mapping[str, Any], dataset: Dataset) -> None:
     connections, a model that cannot take such inputs.
     """
     trial = parse_config(config)
-    split_of(trial, dataset)
+    split = split_of(trial, dataset)
     trial.method.counts(trial.layers(dataset))
+    trial.method.schedule(Length(trial.epochs, split.steps_per_epoch))
 
 
 def steps_per_epoch(config: Mapping[str, Any], dataset: Dataset) -> int:
