@@ -62,6 +62,14 @@ VARIANTS = [
     ("set", {"update_every": "4it", "new_weights": "normal"}, {"name": "adam"}, "srelu"),
     ("set", {"update_every": "6it", "new_weights": "he_uniform", "mask_output": True},
      {"name": "sgd", "momentum": 0.0}, "srelu"),
+    ("rigl", {"update_every": "3it"}, {"name": "adam"}, "relu"),
+    ("snfs", {"update_every": "5it"}, {"name": "sgd"}, "relu"),
+    ("itop", {"update_every": "4it", "grow": "unexplored"}, {"name": "sgd"}, "relu"),
+    ("gmp", {"update_every": "2it"}, {"name": "sgd"}, "srelu"),
+    ("lottery", {"rounds": 2, "rewind_to": "3it", "scope": "global"}, {"name": "adam"}, "relu"),
+    ("snip", {}, {"name": "sgd"}, "relu"),
+    ("random_pruned", {}, {"name": "sgd"}, "relu"),
+    ("chain", {"link": 3, "update_every": "4it"}, {"name": "sgd"}, "relu"),
 ]  # fmt: skip
 
 
