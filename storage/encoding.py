@@ -5,7 +5,7 @@ smaller than bits up to a density of about 10%.
 """
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,14 +17,16 @@ from storage.errors import InputError
 GAP_BELOW_DENSITY = 0.10
 
 _INT32_MAX = 2**31 - 1
+_CHUNK = 2**23  # entries of a mask whose bits are made at a time: a multiple of 8
 _MOST_BITS = 8 * _INT32_MAX  # Arrow counts the bytes of one binary value in int32
 
 
-def encode_mask(mask: NDArray[np.bool_]) -> dict[str, Any]:
+def encode_mask(mask: NDArray[np.bool_] | csr_array) -> dict[str, Any]:
     """The columns of one mask.
 
     Args:
-        mask: (n_out, n_in) bool.
+        mask: (n_out, n_in) bool, dense or sparse; below the density for gaps, nothing of a sparse
+            one's dense size is made.
 
     Returns:
         n_out, n_in, nnz; encoding; gap: int32 differences of the flat row-major index of the
@@ -34,33 +36,33 @@ def encode_mask(mask: NDArray[np.bool_]) -> dict[str, Any]:
     Raises:
         InputError: the mask is no non-empty bool matrix, or too large for one row.
     """
-    mask = np.asarray(mask)
+    mask = mask if isinstance(mask, csr_array) else np.asarray(mask)
     if mask.ndim != 2 or mask.dtype != np.bool_ or 0 in mask.shape:
         raise InputError(
             f"mask of shape {mask.shape} and type {mask.dtype}: give a bool matrix (n_out, n_in)"
         )
-    if max(mask.shape) > _INT32_MAX or mask.size > _MOST_BITS:
+    n_out, n_in = mask.shape
+    size = n_out * n_in
+    if max(mask.shape) > _INT32_MAX or size > _MOST_BITS:
         raise InputError(f"mask of shape {mask.shape}: at most {_MOST_BITS} entries are allowed")
-    flat = mask.ravel()
-    packed = np.packbits(flat, bitorder="little")
-    nnz = int(np.count_nonzero(flat))
+    connections = _connections(mask)
     columns: dict[str, Any] = {
-        "n_out": mask.shape[0],
-        "n_in": mask.shape[1],
-        "nnz": nnz,
+        "n_out": n_out,
+        "n_in": n_in,
+        "nnz": connections.size,
         "encoding": "bits",
         "gap": None,
         "bits": None,
-        "crc32": zlib.crc32(packed.data),
+        "crc32": _crc32(connections, size),
     }
-    if nnz == mask.size:
+    if connections.size == size:
         columns["encoding"] = "full"
         return columns
-    if nnz < GAP_BELOW_DENSITY * mask.size:
-        gap = np.diff(np.flatnonzero(flat), prepend=-1)
-        if nnz == 0 or gap.max() <= _INT32_MAX:
+    if connections.size < GAP_BELOW_DENSITY * size:
+        gap = np.diff(connections, prepend=-1)
+        if gap.size == 0 or gap.max() <= _INT32_MAX:
             return {**columns, "encoding": "gap", "gap": gap.astype(np.int32)}
-    return {**columns, "bits": packed.tobytes()}
+    return {**columns, "bits": b"".join(_packed(connections, size))}
 
 
 def decode_mask(row: Mapping[str, Any]) -> NDArray[np.bool_]:
@@ -76,7 +78,10 @@ def decode_mask(row: Mapping[str, Any]) -> NDArray[np.bool_]:
         InputError: the row holds no mask, or another one than was written.
     """
     try:
-        return _checked_flat(row).reshape(int(row["n_out"]), int(row["n_in"]))
+        connections = _checked_connections(row)
+        mask = np.zeros((int(row["n_out"]), int(row["n_in"])), dtype=np.bool_)
+        mask.flat[connections] = True
+        return mask
     except KeyError as missing:
         raise InputError(f"the row has no column {missing}") from None
     except (TypeError, ValueError, OverflowError) as error:
@@ -85,10 +90,15 @@ def decode_mask(row: Mapping[str, Any]) -> NDArray[np.bool_]:
 
 def decode_csr(row: Mapping[str, Any]) -> csr_array:
     """The mask of a row as a sparse bool matrix (n_out, n_in); raises as `decode_mask` does."""
-    mask = decode_mask(row)
-    connections = np.flatnonzero(mask)
-    neuron, source = np.divmod(connections, mask.shape[1])
-    starts = np.concatenate([[0], np.cumsum(np.bincount(neuron, minlength=mask.shape[0]))])
+    try:
+        shape = int(row["n_out"]), int(row["n_in"])
+        connections = _checked_connections(row)
+    except KeyError as missing:
+        raise InputError(f"the row has no column {missing}") from None
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"the row holds no mask: {error}") from None
+    neuron, source = np.divmod(connections, shape[1])
+    starts = np.concatenate([[0], np.cumsum(np.bincount(neuron, minlength=shape[0]))])
     index_type = np.int32 if connections.size <= _INT32_MAX else np.int64
     return csr_array(
         (
@@ -96,45 +106,71 @@ def decode_csr(row: Mapping[str, Any]) -> csr_array:
             source.astype(index_type),
             starts.astype(index_type),
         ),
-        shape=mask.shape,
+        shape=shape,
     )
 
 
-def _checked_flat(row: Mapping[str, Any]) -> NDArray[np.bool_]:
+def _connections(mask: NDArray[np.bool_] | csr_array) -> NDArray[np.int64]:
+    """The flat row-major index of every connection, ascending."""
+    if not isinstance(mask, csr_array):
+        return np.flatnonzero(mask)
+    canonical = mask.tocsr(copy=True)
+    canonical.sum_duplicates()
+    canonical.eliminate_zeros()
+    neuron = np.repeat(np.arange(mask.shape[0]), np.diff(canonical.indptr))
+    connections: NDArray[np.int64] = neuron * mask.shape[1] + canonical.indices
+    return connections
+
+
+def _packed(connections: NDArray[np.int64], size: int) -> Iterator[bytes]:
+    """The flat mask as bits, little-endian within a byte, a chunk at a time."""
+    for start in range(0, size, _CHUNK):
+        flat = np.zeros(min(_CHUNK, size - start), dtype=np.bool_)
+        inside = slice(*np.searchsorted(connections, [start, start + flat.size]))
+        flat[connections[inside] - start] = True
+        yield np.packbits(flat, bitorder="little").tobytes()
+
+
+def _crc32(connections: NDArray[np.int64], size: int) -> int:
+    checksum = 0
+    for chunk in _packed(connections, size):
+        checksum = zlib.crc32(chunk, checksum)
+    return checksum
+
+
+def _checked_connections(row: Mapping[str, Any]) -> NDArray[np.int64]:
     n_out, n_in, encoding = int(row["n_out"]), int(row["n_in"]), row["encoding"]
     size = n_out * n_in
     # A row is 16 GiB at most when written; a damaged one must not ask for more memory than that.
     if n_out < 1 or n_in < 1 or size > _MOST_BITS:
         raise InputError(f"a mask of {n_out} x {n_in} is not possible")
     if encoding == "gap":
-        flat = _from_gap(row["gap"], size, int(row["nnz"]))
+        connections = _from_gap(row["gap"], size, int(row["nnz"]))
     elif encoding == "bits":
-        flat = _from_bits(row["bits"], size)
+        connections = _from_bits(row["bits"], size)
     elif encoding == "full":
-        flat = np.ones(size, dtype=np.bool_)
+        connections = np.arange(size)
     else:
         raise InputError(f"encoding {encoding!r} is not one of gap, bits, full")
-    if zlib.crc32(np.packbits(flat, bitorder="little").data) != int(row["crc32"]):
+    if connections.size != int(row["nnz"]):
+        raise InputError(f"nnz is {row['nnz']}, the mask has {connections.size} connections")
+    if _crc32(connections, size) != int(row["crc32"]):
         raise InputError("the connections do not have the checksum that was written")
-    if int(np.count_nonzero(flat)) != int(row["nnz"]):
-        raise InputError(f"nnz is {row['nnz']}, the mask has {np.count_nonzero(flat)} connections")
-    return flat
+    return connections
 
 
-def _from_gap(gap: Any, size: int, nnz: int) -> NDArray[np.bool_]:
+def _from_gap(gap: Any, size: int, nnz: int) -> NDArray[np.int64]:
     gaps = np.asarray([] if gap is None else gap)
     if gaps.shape != (nnz,):
         raise InputError(f"gap has {gaps.size} entries, nnz is {nnz}")
     connections = np.cumsum(gaps, dtype=np.int64) - 1
     if nnz and (gaps.min() < 1 or connections[-1] >= size):
         raise InputError("gap points outside the mask")
-    flat = np.zeros(size, dtype=np.bool_)
-    flat[connections] = True
-    return flat
+    return connections
 
 
-def _from_bits(bits: Any, size: int) -> NDArray[np.bool_]:
+def _from_bits(bits: Any, size: int) -> NDArray[np.int64]:
     if not isinstance(bits, bytes) or len(bits) != -(-size // 8):
         raise InputError(f"bits are not the {-(-size // 8)} bytes of a mask of {size} entries")
     unpacked = np.unpackbits(np.frombuffer(bits, dtype=np.uint8), bitorder="little", count=size)
-    return unpacked.view(np.bool_)
+    return np.flatnonzero(unpacked)

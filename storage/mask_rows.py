@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from storage.encoding import decode_mask, encode_mask
 from storage.errors import InputError
@@ -23,14 +24,14 @@ class LayerMask:
 
     Attributes:
         name: the layer's name.
-        mask: (n_out, n_in) bool; row i is the incoming connections of neuron i.
+        mask: (n_out, n_in) bool, dense or sparse; row i is the incoming connections of neuron i.
         role: `output` for the layer of the classes.
         in_group: inputs per neuron of the previous layer (kh*kw of a convolution, h*w of a Linear
             after flatten, else 1); divides n_in.
     """
 
     name: str
-    mask: NDArray[np.bool_]
+    mask: NDArray[np.bool_] | csr_array
     role: Literal["hidden", "output"]
     in_group: int = 1
 

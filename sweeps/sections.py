@@ -11,9 +11,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from storage.errors import InputError
 from sweeps.training.data import DATASETS
-from sweeps.training.methods import METHODS
 from sweeps.training.models import MODELS
 from sweeps.training.optimizers import OPTIMIZERS
+from sweeps.training.registry import METHODS
 from sweeps.training.settings import Settings
 from sweeps.validation import nearest, one_line, refuse_unknown, shown, validated
 

@@ -252,7 +252,7 @@ class Trial:
             step=self.training.step,
             epoch=self.training.epoch,
             attempt=self.claim.attempt,
-            layers=[LayerMask(*layer) for layer in self.training.masks()],
+            layers=[LayerMask(*layer) for layer in self.training.sparse_masks()],
         )
         self._snapshot_step = self.training.step
         self.timing.streaming += time.perf_counter() - started

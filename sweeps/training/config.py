@@ -12,9 +12,10 @@ from pydantic import Field
 from storage.errors import InputError
 from sweeps.training.data import DATASETS, Dataset
 from sweeps.training.learning_rates import LearningRates
-from sweeps.training.methods import METHODS
+from sweeps.training.methods import Length
 from sweeps.training.models import MODELS, Layer
 from sweeps.training.optimizers import OPTIMIZERS
+from sweeps.training.registry import METHODS
 from sweeps.training.settings import Settings, parse_settings
 from sweeps.training.split import Split, split_samples
 from sweeps.training.stopping import EarlyStopping
@@ -113,10 +114,12 @@ def check_training(config: Mapping[str, Any], dataset: Dataset) -> None:
     """
     trial = parse_config(config)
     split = split_of(trial, dataset)
-    steps = split.steps_per_epoch
-    LearningRates(trial.optimizer, steps, trial.epochs * steps)
-    EarlyStopping(trial.optimizer, len(split.validation))
     trial.method.counts(trial.layers(dataset))
+    length = Length(trial.epochs, split.steps_per_epoch)
+    trial.method.schedule(length)
+    round_steps = trial.method.round_steps(length)
+    LearningRates(trial.optimizer, split.steps_per_epoch, round_steps)
+    EarlyStopping(trial.optimizer, len(split.validation), round_steps < length.steps)
 
 
 def steps_per_epoch(config: Mapping[str, Any], dataset: Dataset) -> int:

@@ -13,15 +13,17 @@ from math import prod
 
 from storage.errors import InputError
 
-Shape = tuple[int, ...]
+Shape = tuple[int, ...]  # (n_out, n_in), or (n_out, channels, height, width) of a convolution
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a study asks for: a density in (0, 1], or SET's epsilon > 0; the other is None."""
+    """What a study asks for: a density in (0, 1], SET's epsilon > 0, or each layer's own density;
+    the others are None."""
 
     density: float | None = None
     epsilon: float | None = None
+    densities: Sequence[float] | None = None
 
 
 def uniform(shapes: Sequence[Shape], target: Target) -> list[int]:
@@ -32,6 +34,28 @@ def uniform(shapes: Sequence[Shape], target: Target) -> list[int]:
     """
     density = _given("density", target.density)
     return _populated([round(density * prod(shape)) for shape in shapes], shapes, target)
+
+
+def uniform_plus(shapes: Sequence[Shape], target: Target) -> list[int]:
+    """The first layer dense, the others of one density, so that the total is as with ``uniform``.
+
+    Uniform+ (Gale et al. 2019) keeps the first layer dense because it holds few of the weights of
+    a convolutional network and matters much. The total is exactly round(density * all weights).
+
+    >>> uniform_plus([(2, 5), (10, 10), (10, 10)], Target(density=0.1))   # 21 in all
+    [10, 6, 5]
+    """
+    density = _given("density", target.density)
+    sizes = [prod(shape) for shape in shapes]
+    total = round(density * sum(sizes))
+    if len(sizes) == 1 or total - sizes[0] < len(sizes) - 1:
+        raise InputError(
+            f"method.distribution: 'uniform_plus' is not allowed with density {density}: the dense "
+            f"first layer ({' x '.join(map(str, shapes[0]))}) leaves nothing for the others"
+        )
+    rest = total - sizes[0]
+    shared = _shared(rest, sizes[1:], sizes[1:])
+    return _populated([sizes[0], *shared], shapes, target)
 
 
 def erdos_renyi(shapes: Sequence[Shape], target: Target) -> list[int]:
@@ -48,30 +72,19 @@ def erdos_renyi(shapes: Sequence[Shape], target: Target) -> list[int]:
     >>> erdos_renyi([(100, 100), (2, 3)], Target(density=0.5))  # the small layer becomes dense
     [4997, 6]
     """
-    density = _given("density", target.density)
-    sizes = [prod(shape) for shape in shapes]
-    total = round(density * sum(sizes))
-    dense: set[int] = set()
-    while True:
-        rest = total - sum(sizes[layer] for layer in dense)
-        weight = sum(sum(shapes[layer]) for layer in range(len(shapes)) if layer not in dense)
-        over = {
-            layer
-            for layer, shape in enumerate(shapes)
-            if layer not in dense and rest * sum(shape) > sizes[layer] * weight
-        }
-        if not over:
-            break
-        dense |= over
-    counts = list(sizes)
-    sparse = [layer for layer in range(len(shapes)) if layer not in dense]
-    for layer in sparse:
-        counts[layer] = rest * sum(shapes[layer]) // weight
-    remainders = {layer: rest * sum(shapes[layer]) % weight for layer in sparse}
-    missing = total - sum(counts)
-    for layer in sorted(sparse, key=lambda layer: -remainders[layer])[:missing]:
-        counts[layer] += 1
-    return _populated(counts, shapes, target)
+    return _by_sum(_as_matrices(shapes), shapes, target)
+
+
+def erk(shapes: Sequence[Shape], target: Target) -> list[int]:
+    """Erdos-Renyi kernel: a convolution's layer gets e * (n_out + channels + height + width).
+
+    p_l = e (n_out + n_in + h + w) / (n_out n_in h w) (Evci et al. 2020, section 3); for Linear
+    layers the same as ``erdos_renyi``, and solved in the same way.
+
+    >>> erk([(8, 4, 3, 3), (10, 32)], Target(density=0.5))   # 288 and 320 weights
+    [91, 213]
+    """
+    return _by_sum(shapes, shapes, target)
 
 
 def epsilon(shapes: Sequence[Shape], target: Target) -> list[int]:
@@ -84,7 +97,24 @@ def epsilon(shapes: Sequence[Shape], target: Target) -> list[int]:
     [28, 12]
     """
     value = _given("epsilon", target.epsilon)
-    counts = [round(min(prod(shape), value * sum(shape))) for shape in shapes]
+    matrices = _as_matrices(shapes)
+    counts = [round(min(prod(shape), value * sum(shape))) for shape in matrices]
+    return _populated(counts, shapes, target)
+
+
+def explicit(shapes: Sequence[Shape], target: Target) -> list[int]:
+    """Each layer's own density: round(density * size), Python's round (half to even).
+
+    >>> explicit([(4, 10), (3, 4)], Target(densities=[0.25, 0.5]))
+    [10, 6]
+    """
+    densities = target.densities
+    if densities is None or len(densities) != len(shapes):
+        raise InputError(
+            f"method.densities: {densities} is not allowed: one for each of the "
+            f"{len(shapes)} masked layers"
+        )
+    counts = [round(d * prod(shape)) for d, shape in zip(densities, shapes, strict=True)]
     return _populated(counts, shapes, target)
 
 
@@ -92,9 +122,58 @@ Distribution = Callable[[Sequence[Shape], Target], list[int]]
 
 DISTRIBUTIONS: dict[str, Distribution] = {
     "uniform": uniform,
+    "uniform_plus": uniform_plus,
     "erdos_renyi": erdos_renyi,
+    "erk": erk,
     "epsilon": epsilon,
+    "explicit": explicit,
 }
+
+
+def _as_matrices(shapes: Sequence[Shape]) -> list[Shape]:
+    """A convolution as the matrix (n_out, channels * height * width) of its filters."""
+    return [(shape[0], prod(shape[1:])) for shape in shapes]
+
+
+def _by_sum(measures: Sequence[Shape], shapes: Sequence[Shape], target: Target) -> list[int]:
+    """A layer's share is proportional to the sum of its ``measures``, at most its size."""
+    density = _given("density", target.density)
+    sizes = [prod(shape) for shape in shapes]
+    weights = [sum(measure) for measure in measures]
+    total = round(density * sum(sizes))
+    dense: set[int] = set()
+    while True:
+        rest = total - sum(sizes[layer] for layer in dense)
+        weight = sum(weights[layer] for layer in range(len(shapes)) if layer not in dense)
+        over = {
+            layer
+            for layer in range(len(shapes))
+            if layer not in dense and rest * weights[layer] > sizes[layer] * weight
+        }
+        if not over:
+            break
+        dense |= over
+    sparse = [layer for layer in range(len(shapes)) if layer not in dense]
+    counts = list(sizes)
+    shared = _shared(rest, [weights[layer] for layer in sparse], [sizes[k] for k in sparse])
+    for layer, count in zip(sparse, shared, strict=True):
+        counts[layer] = count
+    return _populated(counts, shapes, target)
+
+
+def _shared(total: int, weights: Sequence[int], sizes: Sequence[int]) -> list[int]:
+    """``total`` in proportion to ``weights``, exactly: rounded down, and what is then missing goes
+    one each to the largest remainders (ties: the earlier), in integer arithmetic throughout."""
+    weight = sum(weights)
+    counts = [total * own // weight for own in weights]
+    remainders = [total * own % weight for own in weights]
+    missing = total - sum(counts)
+    order = sorted(range(len(weights)), key=lambda k: -remainders[k])
+    for k in order[:missing]:
+        counts[k] += 1
+    if any(count > size for count, size in zip(counts, sizes, strict=True)):
+        raise AssertionError("a layer got more connections than it has places")
+    return counts
 
 
 def _given(name: str, value: float | None) -> float:
@@ -104,9 +183,8 @@ def _given(name: str, value: float | None) -> float:
 
 
 def _populated(counts: list[int], shapes: Sequence[Shape], target: Target) -> list[int]:
-    key, value = ("density", target.density)
-    if value is None:
-        key, value = ("epsilon", target.epsilon)
+    asked = {"density": target.density, "epsilon": target.epsilon, "densities": target.densities}
+    key, value = next(item for item in asked.items() if item[1] is not None)
     for layer, (count, shape) in enumerate(zip(counts, shapes, strict=True), start=1):
         if count < 1:
             raise InputError(

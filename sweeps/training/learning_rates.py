@@ -79,8 +79,9 @@ class LearningRates:
 
     Args:
         settings: what the study says.
-        steps_per_epoch, total_steps: of the training as it was planned; that it may end early
-            changes no rate.
+        steps_per_epoch: of the training.
+        total_steps: that the schedule spans: the training as it was planned, even if it ends early,
+            or one round of a method that trains in rounds.
 
     Raises:
         InputError: the warm-up takes all of the training, or a milestone lies beyond it.
@@ -91,7 +92,7 @@ class LearningRates:
     total_steps: int
 
     def __post_init__(self) -> None:
-        lasts = f"training lasts {self.total_steps}it"
+        lasts = f"the schedule lasts {self.total_steps}it"
         warmup = self.settings.warmup
         if warmup is not None and self._warmup >= self.total_steps:
             raise InputError(f"optimizer.warmup: {warmup} is not allowed: {lasts}")

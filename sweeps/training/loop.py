@@ -18,17 +18,22 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from storage.errors import InputError
+from sweeps.training import positions
 from sweeps.training.config import canonical_json, parse_config, split_of
 from sweeps.training.connections import Connections
 from sweeps.training.data import load_dataset
+from sweeps.training.initial import FirstWeights
 from sweeps.training.learning_rates import LearningRates
-from sweeps.training.masking import BoolArray, LayerState
-from sweeps.training.models import Role
+from sweeps.training.methods import Length
+from sweeps.training.models import Layer, Role
 from sweeps.training.objective import Objective
-from sweeps.training.parameters import FlatParameters
+from sweeps.training.parameters import MaskedParameters
+from sweeps.training.positions import BoolArray
+from sweeps.training.rules import FloatArray, LayerState, Scores
 from sweeps.training.streams import Purpose
 from sweeps.training.sums import EpochSums
 from sweeps.training.verdict import Verdict
@@ -82,34 +87,39 @@ class Training:
         self._split = split_of(trial, self.dataset)
         self.steps_per_epoch = self._split.steps_per_epoch
         self.total_steps = trial.epochs * self.steps_per_epoch
-        self._schedule = self._method.schedule(self.steps_per_epoch)
-        self._rates = LearningRates(trial.optimizer, self.steps_per_epoch, self.total_steps)
+        length = Length(trial.epochs, self.steps_per_epoch)
+        self._schedule = self._method.schedule(length)
+        self._rewinds_to = self._method.rewinds_to(length)
+        self._round = self._method.round_steps(length)
+        self._rates = LearningRates(trial.optimizer, self.steps_per_epoch, self._round)
         self._objective = Objective(trial.optimizer, self.device)
-        self.verdict = Verdict(trial.optimizer, self._split, self.dataset.y_train)
+        rounds = self._round < self.total_steps
+        self.verdict = Verdict(trial.optimizer, self._split, self.dataset.y_train, rounds)
 
-        layers = trial.layers(self.dataset)
-        self.connections = Connections(layers, self._method.counts(layers), self._streams)
+        self.layers = trial.layers(self.dataset)
         self.model = trial.model_class(
             trial.model, self.dataset.input_shape, self.dataset.n_classes
         )
         self.model.draw_activations(self._streams)
-        for name, weights in self.connections.first_weights(self._streams):
-            self.model.weight(name).data.copy_(torch.from_numpy(weights))
         self.model.to(self.device)
-        weights_of = {layer.name: self.model.weight(layer.name) for layer in layers}
-        self.parameters = FlatParameters(
-            self.model,
-            masked=[weights_of[layer.name] for layer in self.connections.masked],
-            weights=weights_of.values(),
+        self.connections = Connections(
+            self.layers, self._method.start(self.layers, self._streams, self._saliency)
         )
-        self._slices = {
-            layer.name: self.parameters.slice_of(weights_of[layer.name]) for layer in layers
-        }
-        self._show_masks()
+        self._draw_weights(self._method.first_weights, self.connections)
+        masked = {layer.name: self.model.weight(layer.name) for layer in self.connections.masked}
+        others = [
+            self.model.weight(layer.name) for layer in self.layers if layer.name not in masked
+        ]
+        self.parameters = MaskedParameters(self.model, masked, others, self.connections.connected())
         self.optimizer = trial.optimizer_class(trial.optimizer, self.parameters)
 
         self.step = 0
         self._sums = EpochSums()
+        self._momentum: Tensor | None = None  # the running mean of all weights' gradients
+        if self._method.needs == "momentum":
+            self._momentum = torch.zeros_like(self.parameters.gradients[: self.parameters.n_masked])
+        self._early: Tensor | None = None  # the parameters to go back to
+        self._remember()
 
     @property
     def epoch(self) -> int:
@@ -124,9 +134,17 @@ class Training:
     def masks(self) -> list[tuple[str, BoolArray, Role, int]]:
         """(name, mask (n_out, n_in), role, in_group) of every layer, first to last; copies."""
         return [
-            (layer.name, self.connections.masks[layer.name].copy(), layer.role, layer.in_group)
-            for layer in self.connections.layers
+            (layer.name, self.connections.mask(layer), layer.role, layer.in_group)
+            for layer in self.layers
         ]
+
+    def sparse_masks(self) -> list[tuple[str, csr_array, Role, int]]:
+        """The same with masks as sparse matrices: memory by the number of connections."""
+        return [
+            (layer.name, positions.as_csr(self.connections.of(layer), layer.shape), layer.role,
+             layer.in_group)
+            for layer in self.layers
+        ]  # fmt: skip
 
     def run_epoch(self, on_step: Callable[[int], None] | None = None) -> dict[str, float]:
         """Train to the end of the epoch that is under way and evaluate.
@@ -147,8 +165,9 @@ class Training:
         epoch, first = divmod(self.step, self.steps_per_epoch)
         for batch in self.batches(epoch)[first:]:
             if self._schedule.due(self.step):
-                self._update_topology()
+                self._update_topology(batch)
             self.train_step(batch)
+            self._remember()
             if on_step is not None:
                 self._sums.seconds += time.perf_counter() - started
                 on_step(self.step)
@@ -166,45 +185,109 @@ class Training:
 
     def train_step(self, batch: Tensor) -> None:
         """One optimiser step on the samples of a batch, without any topology update."""
+        loss, scores, y = self._backward(batch)
+        if self._momentum is not None:
+            gradients = self.parameters.gradients[: self.parameters.n_masked]
+            self._momentum.lerp_(gradients, 1 - self._method.settings.momentum)
+        self.parameters.mask_gradients()
+        self._objective.limit(self.parameters.gradients)
+        lr = self._learning_rate(self.step)
+        self.step += 1
+        # A rewound optimiser has forgotten its steps.
+        self.optimizer.step((self.step - 1) % self._round + 1, lr)
+        self._sums.note(loss, scores, y)
+
+    def _learning_rate(self, step: int) -> float:
+        """Of the step after ``step`` steps; a rewound training goes on from the step rewound to."""
+        rounds, within = divmod(step, self._round)
+        return self._rates.at(within + (self._rewinds_to or 0 if rounds else 0))
+
+    def _backward(self, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The gradients of all weights on a batch; its loss, class scores and labels."""
         x, y = self._tensors[0][batch], self._tensors[1][batch]
-        parameters = self.parameters
-        parameters.gradients.zero_()
+        self.parameters.gradients.zero_()
         loss, scores = self._objective.loss(self.model, x, y)
         # Reading a loss waits for a GPU: there all losses of an epoch are checked at once.
         if self.device.type == "cpu" and not math.isfinite(loss.item()):
             raise self._failure("loss", loss.item(), self.step + 1)
         torch.autograd.backward(loss)
-        parameters.mask_gradients()
-        self._objective.limit(parameters.gradients)
-        lr = self._rates.at(self.step)
-        self.step += 1
-        self.optimizer.step(self.step, lr)
-        self._sums.note(loss, scores, y)
+        return loss, scores, y
 
-    def _update_topology(self) -> None:
+    def _update_topology(self, batch: Tensor) -> None:
+        """The update that is due after the steps done; a gradient is that of the next batch."""
         self._sums.settle(self.step, self._failure)
-        fraction = self._schedule.fraction(self.step)
-        for index, layer in enumerate(self.connections.layers):
-            if layer not in self.connections.masked:
-                continue
-            where = self._slices[layer.name]
-            mask = self.connections.masks[layer.name]
-            weights = self.parameters.values[where].cpu().numpy().reshape(mask.shape)
-            rng = self._streams.for_topology(Purpose.GROWTH, self.step, index)
-            change = self._method.update(LayerState(weights, mask), fraction, rng)
-            new_mask, new = self.connections.change(layer.name, change)
-            self._sums.changed += new
-            fan_in = new_mask.sum(axis=1)[change.grown // mask.shape[1]]
-            rng = self._streams.for_weights(Purpose.NEW_WEIGHTS, self.step, index)
-            self.parameters.change(
-                where, change, self._method.new_weights(rng, fan_in), self.optimizer.slots
-            )
-
-    def _show_masks(self) -> None:
-        """The masks as numbers on the device, where gradients are multiplied by them."""
+        if self._method.needs == "gradient":
+            self._backward(batch)
+        states = {layer.name: self._state(layer) for layer in self.connections.masked}
+        numbers = {layer.name: index for index, layer in enumerate(self.layers)}
+        changes = self._method.update(
+            states,
+            self._schedule.fraction(self.step),
+            lambda name: self._streams.for_topology(Purpose.GROWTH, self.step, numbers[name]),
+        )
         for layer in self.connections.masked:
-            mask = torch.from_numpy(self.connections.masks[layer.name].ravel())
-            self.parameters.mask[self._slices[layer.name]] = mask.to(self.device, torch.float32)
+            change = changes[layer.name]
+            self._sums.changed += self.connections.change(layer, change)
+            fan_in = positions.fan_in(self.connections.of(layer), layer.shape)
+            new_weights = self._method.new_weights(
+                self._streams.for_weights(Purpose.NEW_WEIGHTS, self.step, numbers[layer.name]),
+                fan_in[change.grown // layer.shape[1]],
+            )
+            self.parameters.change(layer.name, change, new_weights, self.optimizer.slots)
+        if self._early is not None:
+            self._rewind()
+
+    def _state(self, layer: Layer) -> LayerState:
+        connected = self.connections.of(layer)
+        scores: Scores | None = None
+        if self._method.needs == "gradient":
+            scores = self.parameters.scores(layer.name, self.parameters.gradients)
+        elif self._momentum is not None:
+            scores = self.parameters.scores(layer.name, self._momentum)
+        return LayerState(
+            layer.shape,
+            connected,
+            self.parameters.weights(layer.name, connected),
+            self.connections.ever[layer.name],
+            scores,
+        )
+
+    def _remember(self) -> None:
+        if self.step == self._rewinds_to:
+            self._early = self.parameters.values.clone()
+
+    def _rewind(self) -> None:
+        """Back to the parameters of an early step, but for the connections lost since."""
+        assert self._early is not None
+        self.parameters.values.copy_(self._early)
+        self.parameters.mask_values()
+        for slot in self.optimizer.slots.values():
+            slot.zero_()
+        self.verdict.collapse.forget()
+
+    def _draw_weights(self, rule: FirstWeights, connections: Connections) -> None:
+        """First weights of every layer, exactly 0 off the mask."""
+        for index, layer in enumerate(self.layers):
+            connected = connections.of(layer)
+            rng = self._streams.for_weights(Purpose.FIRST_WEIGHTS, index)
+            weight = self.model.weight(layer.name).data
+            weight.zero_()
+            drawn = torch.from_numpy(rule(connected, layer.shape, rng)).to(self.device)
+            weight.view(-1)[torch.from_numpy(connected).to(self.device)] = drawn
+
+    def _saliency(self) -> dict[str, FloatArray]:
+        """|weight * gradient| of every weight of the layers that the method masks, flat, of the
+        dense network at its start on the first batch (Lee et al. 2019, eq. 6)."""
+        self._draw_weights(self._method.first_weights, Connections(self.layers, {}))
+        batch = self.batches(epoch=0)[0]
+        loss = F.cross_entropy(self.model(self._tensors[0][batch]), self._tensors[1][batch])
+        names = [layer.name for layer in self._method.masked(self.layers)]
+        weights = [self.model.weight(name) for name in names]
+        gradients = torch.autograd.grad(loss, weights)
+        return {
+            name: (weight.detach() * gradient).abs().flatten().cpu().numpy()
+            for name, weight, gradient in zip(names, weights, gradients, strict=True)
+        }
 
     def _metrics(self) -> dict[str, float]:
         self._sums.settle(self.step, self._failure)
@@ -219,7 +302,7 @@ class Training:
             **evaluation,
             **self.connections.metrics(),
             "connections_changed": float(self._sums.changed),
-            "learning_rate": self._rates.at(self.step - 1),
+            "learning_rate": self._learning_rate(self.step - 1),
         }
 
     def _judge(self, metrics: Mapping[str, float]) -> None:
@@ -262,14 +345,19 @@ class Training:
         in it: every draw is a function of the seeds and the step (see streams.py).
         """
         self._sums.settle(self.step, self._failure)
+        compact, connected = self.parameters.compact, self.connections.connected()
         return {
             "config": canonical_json(self.config),
             "step": self.step,
-            "values": self.parameters.values.cpu().clone(),
-            "slots": {name: slot.cpu().clone() for name, slot in self.optimizer.slots.items()},
+            "values": compact(self.parameters.values, connected),
+            "slots": {
+                name: compact(slot, connected) for name, slot in self.optimizer.slots.items()
+            },
             "connections": self.connections.state_dict(),
             "sums": self._sums.state_dict(),
             "verdict": self.verdict.state_dict(),
+            "momentum": None if self._momentum is None else self._momentum.cpu().clone(),
+            "early": None if self._early is None else self._early.cpu().clone(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -283,11 +371,15 @@ class Training:
         if state["config"] != canonical_json(self.config):
             raise InputError("the checkpoint is of another configuration than this trial's")
         self.step = state["step"]
-        self.parameters.values.copy_(state["values"])
-        for name, slot in self.optimizer.slots.items():
-            slot.copy_(state["slots"][name])
         self.connections.load_state_dict(state["connections"])
-        self._show_masks()
+        connected = self.connections.connected()
+        self.parameters.show(connected)
+        self.parameters.expand(self.parameters.values, state["values"], connected)
+        for name, slot in self.optimizer.slots.items():
+            self.parameters.expand(slot, state["slots"][name], connected)
+        if self._momentum is not None:
+            self._momentum.copy_(state["momentum"])
+        self._early = None if state["early"] is None else state["early"].to(self.device)
         self.verdict.load_state_dict(state["verdict"])
         self._sums = EpochSums()
         self._sums.load_state_dict(state["sums"])

@@ -1,55 +1,49 @@
 """Methods of sparse training: each is what it changes over the one before.
 
-A method answers three questions: how many connections does each layer get, when is the topology
-updated, and what is an update. The loop in ``loop.py`` is the same for all.
+A method answers these questions: which connections does each layer start with, when is the
+topology updated, and what is an update. The loop in ``loop.py`` is the same for all. To add a
+method of your own see docs/methods.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, field_validator, model_validator
 
-from storage.durations import parse_duration
-from storage.errors import InputError
+from sweeps.training import positions
 from sweeps.training.distributions import DISTRIBUTIONS, Target
-from sweeps.training.initial import NEW_WEIGHTS
-from sweeps.training.masking import DROPS, GROWS, Change, FloatArray, LayerState, Positions, evolve
+from sweeps.training.initial import FIRST_WEIGHTS, FirstWeights
+from sweeps.training.masking import Change
+from sweeps.training.method_settings import SparseSettings
 from sweeps.training.models import Layer
-from sweeps.training.schedules import Never, Periodic, Schedule
-from sweeps.training.settings import Settings as BaseSettings
+from sweeps.training.positions import Positions
+from sweeps.training.rules import FloatArray, LayerState, Need
+from sweeps.training.schedules import Never, Schedule
+from sweeps.training.settings import Settings
+from sweeps.training.streams import Purpose, Streams
+
+Saliency = Callable[[], Mapping[str, FloatArray]]
 
 
-class DenseSettings(BaseSettings):
+@dataclass(frozen=True)
+class Length:
+    """How long a training is."""
+
+    epochs: int
+    steps_per_epoch: int
+
+    @property
+    def steps(self) -> int:
+        return self.epochs * self.steps_per_epoch
+
+
+class DenseSettings(Settings):
     """Every connection, always."""
 
     name: Literal["dense"] = "dense"
-
-
-class SparseSettings(BaseSettings):
-    """What every sparse start needs.
-
-    ``density`` in (0, 1]: connections over weights, of the masked layers together;
-    ``distribution`` says how the layers share them; ``epsilon`` > 0 is SET's own control, used by
-    distribution ``epsilon`` alone, which has no use for the density. The output layer stays
-    dense and outside the density, as in the code of SET's authors, unless ``mask_output``.
-    """
-
-    density: Annotated[float, Field(gt=0, le=1)] = 0.1
-    distribution: Literal["uniform", "erdos_renyi", "epsilon"] = "erdos_renyi"
-    epsilon: Annotated[float, Field(gt=0)] | None = None
-    mask_output: bool = False
-
-    @model_validator(mode="after")
-    def _epsilon_is_there(self) -> SparseSettings:
-        if self.distribution == "epsilon" and self.epsilon is None:
-            raise ValueError("epsilon is missing: distribution epsilon needs it")
-        return self
-
-    def unused(self) -> frozenset[str]:
-        return frozenset({"density" if self.distribution == "epsilon" else "epsilon"})
 
 
 class StaticSettings(SparseSettings):
@@ -58,55 +52,82 @@ class StaticSettings(SparseSettings):
     name: Literal["static"] = "static"
 
 
-class SetSettings(SparseSettings):
-    """Sparse evolutionary training (Mocanu et al. 2018).
+class Dense:
+    """Nothing is masked and nothing changes. Every method is one of these.
 
-    Each ``update_every`` (``1ep`` epochs or ``100it`` steps) ``drop_fraction`` (zeta, in (0, 1))
-    of the positive and of the negative weights are dropped, those nearest zero, and as many new
-    connections grow at random; ``new_weights`` says what they start from.
+    ``needs``: which scores of all weights an update looks at, ``gradient`` or ``momentum``.
     """
 
-    name: Literal["set"] = "set"
-    drop_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
-    update_every: str = "1ep"
-    new_weights: Literal["zero", "normal", "he_uniform"] = "zero"
-
-    @field_validator("update_every")
-    @classmethod
-    def _is_a_duration(cls, value: str) -> str:
-        try:
-            return str(parse_duration(value))
-        except InputError as error:
-            raise ValueError(str(error)) from None
-
-
-class Dense:
-    """Nothing is masked and nothing changes."""
-
-    Settings: ClassVar[type[BaseSettings]] = DenseSettings
+    Settings: ClassVar[type[Settings]] = DenseSettings
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings
+
+    @property
+    def needs(self) -> Need:
+        return "nothing"
+
+    @property
+    def first_weights(self) -> FirstWeights:
+        """How first weights are drawn."""
+        return FIRST_WEIGHTS["fan_in"]
 
     def masked(self, layers: Sequence[Layer]) -> list[Layer]:
         """The layers that have a mask; the others are dense and outside every density."""
         return []
 
     def counts(self, layers: Sequence[Layer]) -> dict[str, int]:
-        """The exact number of connections of each masked layer.
+        """The number of connections of each masked layer that the settings ask for.
 
         Raises InputError where a layer would have none.
         """
         return {}
 
-    def schedule(self, steps_per_epoch: int) -> Schedule:
+    def start(
+        self, layers: Sequence[Layer], streams: Streams, saliency: Saliency
+    ) -> dict[str, Positions]:
+        """The first connections of each masked layer, sorted positions.
+
+        ``saliency()`` gives |weight * gradient| of every weight of the masked layers, flat, of
+        the dense network at its start on the training's first batch.
+        """
+        return {}
+
+    def schedule(self, length: Length) -> Schedule:
+        """When the topology is updated. Raises InputError where that does not fit the length."""
         return Never()
+
+    def update(
+        self,
+        layers: Mapping[str, LayerState],
+        fraction: float,
+        rng_of: Callable[[str], np.random.Generator],
+    ) -> dict[str, Change]:
+        """One update of the masked layers, where the schedule says that one is due."""
+        raise AssertionError("a method that never updates was asked to")
+
+    def new_weights(self, rng: np.random.Generator, fan_in: Positions) -> FloatArray:
+        """What grown connections start from; ``fan_in`` is their neuron's, (n,)."""
+        return np.zeros(len(fan_in), dtype=np.float32)
+
+    def rewinds_to(self, length: Length) -> int | None:
+        """The step whose weights come back after each update, if any."""
+        return None
+
+    def round_steps(self, length: Length) -> int:
+        """The steps that a schedule of learning rates spans: a round, where the method begins
+        again after each one, else the whole training."""
+        return length.steps
 
 
 class Static(Dense):
     """A sparse topology, drawn once."""
 
-    Settings: ClassVar[type[BaseSettings]] = StaticSettings
+    Settings: ClassVar[type[Settings]] = StaticSettings
+
+    @property
+    def first_weights(self) -> FirstWeights:
+        return FIRST_WEIGHTS[self.settings.first_weights]
 
     def masked(self, layers: Sequence[Layer]) -> list[Layer]:
         return [layer for layer in layers if layer.role != "output" or self.settings.mask_output]
@@ -114,30 +135,27 @@ class Static(Dense):
     def counts(self, layers: Sequence[Layer]) -> dict[str, int]:
         masked = self.masked(layers)
         asked = self.settings.resolved()
-        target = Target(asked.get("density"), asked.get("epsilon"))
+        target = Target(asked.get("density"), asked.get("epsilon"), asked.get("densities"))
         counts = DISTRIBUTIONS[self.settings.distribution](
-            [layer.shape for layer in masked], target
+            [layer.tensor_shape for layer in masked], target
         )
         return {layer.name: count for layer, count in zip(masked, counts, strict=True)}
 
-
-class Set(Static):
-    """Static, and at intervals the weights nearest zero make room for new connections."""
-
-    Settings: ClassVar[type[BaseSettings]] = SetSettings
-    drop = staticmethod(DROPS["by_sign"])
-    grow = staticmethod(GROWS["random"])
-
-    def schedule(self, steps_per_epoch: int) -> Schedule:
-        interval = parse_duration(self.settings.update_every).steps(steps_per_epoch)
-        return Periodic(interval, self.settings.drop_fraction)
-
-    def update(self, layer: LayerState, fraction: float, rng: np.random.Generator) -> Change:
-        """One update of one layer, made where the schedule says that one is due."""
-        return evolve(layer, fraction, self.drop, self.grow, rng)
-
-    def new_weights(self, rng: np.random.Generator, fan_in: Positions) -> FloatArray:
-        return NEW_WEIGHTS[self.settings.new_weights](rng, fan_in)
+    def start(
+        self, layers: Sequence[Layer], streams: Streams, saliency: Saliency
+    ) -> dict[str, Positions]:
+        return drawn(layers, self.counts(layers), streams)
 
 
-METHODS: Mapping[str, Any] = {"dense": Dense, "static": Static, "set": Set}
+def drawn(
+    layers: Sequence[Layer], counts: Mapping[str, int], streams: Streams
+) -> dict[str, Positions]:
+    """So many connections of each layer named, at random; a layer's draw depends on its place in
+    the network and on its own count alone."""
+    return {
+        layer.name: positions.draw(
+            layer.size, counts[layer.name], streams.for_topology(Purpose.FIRST_MASK, index)
+        )
+        for index, layer in enumerate(layers)
+        if layer.name in counts
+    }

@@ -23,13 +23,28 @@ class Layer:
     """A layer with connections.
 
     ``shape`` (n_out, n_in) of its weight matrix; ``in_group`` inputs per neuron of the previous
-    layer (1 for Linear on Linear).
+    layer (1 for Linear on Linear); ``kernel`` (height, width) of a convolution; ``places`` how
+    often each weight is used for one sample (a convolution's output pixels).
     """
 
     name: str
     shape: tuple[int, int]
     role: Role
     in_group: int = 1
+    kernel: tuple[int, int] | None = None
+    places: int = 1
+
+    @property
+    def size(self) -> int:
+        """Weights, connected or not."""
+        return self.shape[0] * self.shape[1]
+
+    @property
+    def tensor_shape(self) -> tuple[int, ...]:
+        """(n_out, n_in), or (n_out, channels, height, width) of a convolution."""
+        if self.kernel is None:
+            return self.shape
+        return (self.shape[0], self.shape[1] // prod(self.kernel), *self.kernel)
 
 
 class Model(Protocol):

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sweeps.training.learning_rates import Rate, RateSettings
 from sweeps.training.objective import ObjectiveSettings
-from sweeps.training.parameters import FlatParameters
+from sweeps.training.parameters import MaskedParameters
 from sweeps.training.settings import Settings
 from sweeps.training.stopping import PatienceSettings
 
@@ -39,8 +39,8 @@ class Optimizer(Protocol):
         ...
 
     def step(self, step: int, lr: float) -> None:
-        """Step number ``step`` (the first is 1) at learning rate ``lr``, from the gradients in the
-        flat parameters."""
+        """Step number ``step`` (the first with empty slots is 1) at learning rate ``lr``, from the
+        gradients in the flat parameters."""
         ...
 
 
@@ -80,7 +80,7 @@ class SGD:
 
     Settings = SGDSettings
 
-    def __init__(self, settings: SGDSettings, parameters: FlatParameters) -> None:
+    def __init__(self, settings: SGDSettings, parameters: MaskedParameters) -> None:
         self.settings = settings
         self.parameters = parameters
         self.slots = {name: parameters.new_slot() for name in self.slot_names(settings)}
@@ -115,13 +115,16 @@ class AdamSettings(OptimizerSettings):
 class Adam:
     """Adam (Kingma and Ba 2015, algorithm 1) with eps = 1e-8.
 
-    The bias correction counts the steps of the trial; a new connection's slots start at 0 later.
+    The bias correction counts the steps since all slots were empty; those of a new connection
+    start at 0 later.
     """
 
     Settings: ClassVar[type[OptimizerSettings]] = AdamSettings
     eps = 1e-8
 
-    def __init__(self, settings: AdamSettings | AdamWSettings, parameters: FlatParameters) -> None:
+    def __init__(
+        self, settings: AdamSettings | AdamWSettings, parameters: MaskedParameters
+    ) -> None:
         self.settings = settings
         self.parameters = parameters
         self.slots = {name: parameters.new_slot() for name in self.slot_names(settings)}
@@ -169,7 +172,7 @@ class AdamW(Adam):
 OPTIMIZERS: Mapping[str, Any] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
 
 
-def _add_decay(parameters: FlatParameters, weight_decay: float) -> None:
+def _add_decay(parameters: MaskedParameters, weight_decay: float) -> None:
     if weight_decay:
         n = parameters.n_weights
         parameters.gradients[:n].add_(parameters.values[:n], alpha=weight_decay)

@@ -6,69 +6,134 @@ networks that is most of the time of a step. Layers keep their own views.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from sweeps.training.masking import Change, FloatArray
+from sweeps.training.masking import Change
+from sweeps.training.positions import Positions
+from sweeps.training.rules import FloatArray
 
 
-class FlatParameters:
-    """``values`` and ``gradients``, one float32 vector each, that the model's parameters view.
+@dataclass(frozen=True)
+class MatrixScores:
+    """Scores that are there as a whole: a tensor with n_in columns to a row."""
 
-    In order: the masked weights (``values[:n_masked]``), the other weights
-    (``values[:n_weights]`` holds both), then everything that is no connection: biases and the
-    parameters of activations. ``mask`` is 1 where a connection is, 0 elsewhere, (n_masked,).
+    values: Tensor
+    n_in: int
+
+    def rows(self, start: int, stop: int) -> FloatArray:
+        part: FloatArray = self.values[start * self.n_in : stop * self.n_in].cpu().numpy()
+        return part.reshape(stop - start, self.n_in)
+
+
+class MaskedParameters:
+    """Every weight is there, connected or not; those without a connection stay exactly 0.
+
+    ``values`` and ``gradients``, one float32 vector each, that the model's parameters view. In
+    order: the masked weights (``values[:n_masked]``), the other weights (``values[:n_weights]``
+    holds both), then everything that is no connection: biases, the parameters of activations and
+    of normalisation.
+
+    Args:
+        model: its parameters move into ``values``.
+        masked: the weights of the masked layers by name, in order.
+        weights: the other layers' weights.
+        connected: the positions of each masked layer's connections.
     """
 
     def __init__(
-        self, model: nn.Module, masked: Iterable[nn.Parameter], weights: Iterable[nn.Parameter]
+        self,
+        model: nn.Module,
+        masked: Mapping[str, nn.Parameter],
+        weights: Sequence[nn.Parameter],
+        connected: Mapping[str, Positions],
     ) -> None:
-        masked, weights = list(masked), list(weights)
-        ordered = list(dict.fromkeys([*masked, *weights, *model.parameters()]))
-        self.n_masked = sum(parameter.numel() for parameter in masked)
-        self.n_weights = sum(parameter.numel() for parameter in dict.fromkeys([*masked, *weights]))
+        ordered = list(dict.fromkeys([*masked.values(), *weights, *model.parameters()]))
+        self.n_masked = sum(parameter.numel() for parameter in masked.values())
+        self.n_weights = self.n_masked + sum(parameter.numel() for parameter in weights)
         self.values = torch.cat([parameter.detach().reshape(-1) for parameter in ordered])
         self.gradients = torch.zeros_like(self.values)
-        self.mask = torch.ones_like(self.values[: self.n_masked])
-        self._slices: dict[nn.Parameter, slice] = {}
+        self._mask = torch.zeros_like(self.values[: self.n_masked])
+        self._slices: dict[str, slice] = {}
+        self._n_in = {name: p.numel() // p.shape[0] for name, p in masked.items()}
+        names = {parameter: name for name, parameter in masked.items()}
         start = 0
         for parameter in ordered:
             stop = start + parameter.numel()
             parameter.data = self.values[start:stop].view_as(parameter)
             parameter.grad = self.gradients[start:stop].view_as(parameter)
-            self._slices[parameter] = slice(start, stop)
+            if parameter in names:
+                self._slices[names[parameter]] = slice(start, stop)
             start = stop
-
-    def slice_of(self, parameter: nn.Parameter) -> slice:
-        """Where a parameter of the model lies in ``values`` and in every slot."""
-        return self._slices[parameter]
-
-    def mask_gradients(self) -> None:
-        """No gradient where there is no connection, so nothing there ever moves."""
-        if self.n_masked:
-            self.gradients[: self.n_masked].mul_(self.mask)
-
-    def change(
-        self, where: slice, change: Change, new_weights: FloatArray, slots: Mapping[str, Tensor]
-    ) -> None:
-        """Carry out one layer's change: the layer lies at ``where``.
-
-        Dropped weights become 0, grown ones get ``new_weights`` (one a grown position, in its
-        order); both lose whatever the optimiser's slots remembered of them.
-        """
-        device = self.values.device
-        dropped = torch.from_numpy(change.dropped + where.start).to(device)
-        grown = torch.from_numpy(change.grown + where.start).to(device)
-        self.values[dropped] = 0.0
-        self.mask[dropped] = 0.0
-        self.values[grown] = torch.from_numpy(new_weights).to(device)
-        self.mask[grown] = 1.0
-        for slot in slots.values():
-            slot[dropped] = 0.0
-            slot[grown] = 0.0
+        self.show(connected)
 
     def new_slot(self) -> Tensor:
         """Zeros for an optimiser, one number a parameter."""
         return torch.zeros_like(self.values)
+
+    def where(self, name: str) -> slice:
+        """Where a masked layer's weights lie in ``values`` and in every slot."""
+        return self._slices[name]
+
+    def show(self, connected: Mapping[str, Positions]) -> None:
+        """Let these be the connections."""
+        self._mask.zero_()
+        for name, where in connected.items():
+            self._mask[self._at(name, where)] = 1.0
+
+    def mask_gradients(self) -> None:
+        """No gradient where there is no connection, so nothing there ever moves."""
+        if self.n_masked:
+            self.gradients[: self.n_masked].mul_(self._mask)
+
+    def mask_values(self) -> None:
+        """No weight where there is no connection."""
+        self.values[: self.n_masked].mul_(self._mask)
+
+    def weights(self, name: str, connected: Positions) -> FloatArray:
+        """The weights of a masked layer's connections, (nnz,), on the CPU."""
+        values: FloatArray = self.values[self._at(name, connected)].cpu().numpy()
+        return values
+
+    def scores(self, name: str, of: Tensor) -> MatrixScores:
+        """A layer's part of a vector like ``gradients[:n_masked]``."""
+        return MatrixScores(of[self._slices[name]], self._n_in[name])
+
+    def change(
+        self, name: str, change: Change, new_weights: FloatArray, slots: Mapping[str, Tensor]
+    ) -> None:
+        """Carry out one layer's change.
+
+        Dropped weights become 0, grown ones get ``new_weights`` (one a grown position, in its
+        order); both lose whatever the optimiser's slots remembered of them.
+        """
+        dropped, grown = self._at(name, change.dropped), self._at(name, change.grown)
+        self.values[dropped] = 0.0
+        self._mask[dropped] = 0.0
+        self.values[grown] = torch.from_numpy(new_weights).to(self.values.device)
+        self._mask[grown] = 1.0
+        for slot in slots.values():
+            slot[dropped] = 0.0
+            slot[grown] = 0.0
+
+    def compact(self, vector: Tensor, connected: Mapping[str, Positions]) -> Tensor:
+        """What a checkpoint holds of ``values`` or a slot, on the CPU: the connections' numbers,
+        layer after layer, then everything from ``n_masked`` on."""
+        parts = [vector[self._at(name, where)] for name, where in connected.items()]
+        return torch.cat([*parts, vector[self.n_masked :]]).cpu()
+
+    def expand(self, vector: Tensor, compact: Tensor, connected: Mapping[str, Positions]) -> None:
+        """Fill ``vector`` from what ``compact`` gave."""
+        vector[: self.n_masked] = 0.0
+        start = 0
+        for name, where in connected.items():
+            part = compact[start : start + len(where)]
+            vector[self._at(name, where)] = part.to(vector.device)
+            start += len(where)
+        vector[self.n_masked :] = compact[start:].to(vector.device)
+
+    def _at(self, name: str, where: Positions) -> Tensor:
+        return torch.from_numpy(where + self._slices[name].start).to(self.values.device)

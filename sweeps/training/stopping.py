@@ -35,16 +35,22 @@ class EarlyStopping:
     Args:
         settings: what the study says.
         n_validation: samples of the validation split.
+        rounds: whether the method trains in rounds, all of which it needs.
 
     Raises:
-        InputError: there is nothing to judge by.
+        InputError: there is nothing to judge by, or rounds would be missing.
     """
 
-    def __init__(self, settings: PatienceSettings, n_validation: int) -> None:
+    def __init__(self, settings: PatienceSettings, n_validation: int, rounds: bool = False) -> None:
         if settings.patience is not None and not n_validation:
             raise InputError(
                 f"optimizer.patience: {settings.patience} is not allowed: it needs a validation "
                 "split, and data.validation is 0"
+            )
+        if settings.patience is not None and rounds:
+            raise InputError(
+                f"optimizer.patience: {settings.patience} is not allowed with a method that "
+                "trains in rounds: it would end before its last one"
             )
         self._settings = settings
         self._best: float | None = None

@@ -23,6 +23,7 @@ class Purpose(IntEnum):
     ACTIVATION = 4
     VALIDATION_SPLIT = 5
     ORDER = 6
+    CHAIN = 7
 
 
 @dataclass(frozen=True)

@@ -17,16 +17,19 @@ class Verdict:
         settings: when to stop early.
         split: of the training samples.
         labels: of all training samples (n,).
+        rounds: whether the method trains in rounds.
 
     Raises:
-        InputError: early stopping has nothing to judge by.
+        InputError: early stopping has nothing to judge by, or ends rounds that were asked for.
     """
 
-    def __init__(self, settings: PatienceSettings, split: Split, labels: Indices) -> None:
+    def __init__(
+        self, settings: PatienceSettings, split: Split, labels: Indices, rounds: bool
+    ) -> None:
         of = {"train_accuracy": labels[split.train]}
         if len(split.validation):
             of["validation_accuracy"] = labels[split.validation]
-        self._stopping = EarlyStopping(settings, len(split.validation))
+        self._stopping = EarlyStopping(settings, len(split.validation), rounds)
         self.collapse = Collapse(of)
         self.epochs = 0  # judged so far
 

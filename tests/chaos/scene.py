@@ -121,10 +121,11 @@ class Scene:
         return sum(1 for _ in self.out.glob("masks/staging/*/*.parquet"))
 
     def wait_until_committed(self, counted: str, n: int) -> bool:
-        """Until so many are there, through as many drivers as it takes; False: the run is over."""
+        """Until so many are there and a driver is at work, through as many as it takes; False: the
+        run is over."""
         assert self.driver is not None
         deadline = time.monotonic() + self.patience
-        while self.committed(counted) < n:
+        while self.committed(counted) < n or self.driver.returncode is not None:
             if self.driver.returncode is not None and not self.go_on():
                 return False
             if time.monotonic() > deadline:

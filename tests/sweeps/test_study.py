@@ -270,7 +270,9 @@ def test_training_options_vary_flat_and_keep_the_ids_of_those_without() -> None:
 
 def test_mixed_precision_needs_a_gpu() -> None:
     mixed = {"optimizer": {"name": "sgd", "mixed_precision": True}}
-    with pytest.raises(InputError, match=r"^optimizer\.mixed_precision: True .*resources\.gpu is 0$"):
+    with pytest.raises(
+        InputError, match=r"^optimizer\.mixed_precision: True .*resources\.gpu is 0$"
+    ):
         plan_trials(study(**mixed))
     assert plan_trials(study(**mixed, resources={"gpu": 0.5}))
 

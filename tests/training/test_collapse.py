@@ -165,6 +165,20 @@ def test_resumed_it_falls_apart_at_the_same_epoch(config_of: ConfigOf) -> None:
     assert reasons[0] == reasons[1]
 
 
+def test_lottery_begins_anew_as_often_as_it_likes(config_of: ConfigOf) -> None:
+    method = {"rounds": 2, "density": 0.5}
+    training = Training(config_of("lottery", method=method, epochs=12))
+    while not training.finished:
+        training.run_epoch()
+        if training.epoch in (4, 8):
+            assert training.verdict.state_dict()["collapse"]["best"]
+        if training.epoch in (5, 9):  # of one epoch only: rewound at its start
+            assert all(
+                best[1] == training.epoch
+                for best in training.verdict.state_dict()["collapse"]["best"].values()
+            )
+
+
 def test_a_hopeless_training_is_not_a_collapse(config_of: ConfigOf) -> None:
     training = Training(config_of("set", optimizer={"lr": 1e-9}, epochs=2 * EPOCHS))
     while not training.finished:

@@ -29,10 +29,10 @@ def test_memory_covers_what_a_training_holds(config_of: Callable[..., Config]) -
     config = config_of("set", model={"hidden": [300, 300]})
     training = Training(config)
     flat = training.parameters
-    held = [flat.values, flat.gradients, flat.mask, *training.optimizer.slots.values()]
+    held = [flat.values, flat.gradients, flat.values, *training.optimizer.slots.values()]
     tensors = sum(tensor.nbytes for tensor in [*held, *training.dataset.tensors("cpu")])
-    masks = sum(mask.nbytes for mask in training.connections.masks.values())
-    ever = sum(mask.nbytes for mask in training.connections.ever.values())
+    masks = sum(where.nbytes for where in training.connections.connected().values())
+    ever = sum(where.nbytes for where in training.connections.ever.values())
     cost = estimate(config, measure_for=0)
     assert tensors + masks + ever < cost.memory_bytes < 3 * (tensors + masks + ever)
 

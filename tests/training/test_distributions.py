@@ -99,15 +99,65 @@ def test_uniform_gives_each_layer_its_own_rounded_share(
         assert abs(count - density * size) <= 0.5
 
 
+def asked(name: str, value: float, n: int) -> Target:
+    """A target of which the distribution looks at one thing."""
+    if name == "epsilon":
+        return Target(epsilon=value)
+    return Target(densities=[value] * n) if name == "explicit" else Target(density=value)
+
+
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_everything_asked_for_is_a_dense_network(name: str) -> None:
     layers = [(7, 5), (3, 7), (100, 3)]
-    counts = DISTRIBUTIONS[name](layers, Target(density=1.0, epsilon=1e6))
+    counts = DISTRIBUTIONS[name](layers, asked(name, 1e6 if name == "epsilon" else 1.0, 3))
     assert counts == [35, 21, 300]
 
 
-@pytest.mark.parametrize("name", DISTRIBUTIONS)
+@pytest.mark.parametrize("name", sorted(set(DISTRIBUTIONS) - {"uniform_plus"}))
 def test_a_layer_without_connections_is_refused_with_the_value_that_empties_it(name: str) -> None:
-    target = Target(epsilon=1e-6) if name == "epsilon" else Target(density=1e-6)
-    with pytest.raises(InputError, match=r"1e-06 is not allowed: masked layer 1 of 2 \(7 x 5\)"):
-        DISTRIBUTIONS[name]([(7, 5), (3, 7)], target)
+    with pytest.raises(InputError, match=r"1e-06.* is not allowed: masked layer 1 of 2 \(7 x 5\)"):
+        DISTRIBUTIONS[name]([(7, 5), (3, 7)], asked(name, 1e-6, 2))
+
+
+@given(layers=shapes, density=st.floats(0.001, 1))
+def test_uniform_plus_has_a_dense_first_layer_the_exact_total_and_equal_shares(
+    layers: list[tuple[int, int]], density: float
+) -> None:
+    sizes = sizes_of(layers)
+    total = round(density * int(sizes.sum()))
+    try:
+        counts = np.array(DISTRIBUTIONS["uniform_plus"](layers, Target(density=density)))
+    except InputError:
+        rest = (total - sizes[0]) * sizes[1:] / max(1, sizes[1:].sum())
+        assert len(layers) == 1 or (rest < 1).any()
+        return
+    assert counts[0] == sizes[0]
+    assert counts.sum() == total
+    assert (np.abs(counts[1:] - (total - sizes[0]) * sizes[1:] / sizes[1:].sum()) < 1).all()
+
+
+def test_the_kernel_counts_in_erk_and_in_erk_alone() -> None:
+    """Against a bisection on the real-valued equation of the paper."""
+    layers: list[tuple[int, ...]] = [(64, 3, 3, 3), (128, 64, 3, 3), (10, 512)]
+    sizes = np.array([int(np.prod(shape)) for shape in layers])
+    sums = np.array([sum(shape) for shape in layers])
+    total = round(0.1 * int(sizes.sum()))
+    low, high = 0.0, 1e6
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (
+            (middle, high) if np.minimum(middle * sums, sizes).sum() < total else (low, middle)
+        )
+    expected = np.minimum(low * sums, sizes)
+    counts = np.array(DISTRIBUTIONS["erk"](layers, Target(density=0.1)))
+    assert counts.sum() == total
+    assert (np.abs(counts - expected) < 1).all()
+    matrices = [(64, 27), (128, 576), (10, 512)]
+    by_matrix = DISTRIBUTIONS["erdos_renyi"](layers, Target(density=0.1))
+    assert by_matrix == DISTRIBUTIONS["erk"](matrices, Target(density=0.1))
+    assert by_matrix != counts.tolist()
+
+
+def test_explicit_densities_are_one_for_each_masked_layer() -> None:
+    with pytest.raises(InputError, match=r"one for each of the 2 masked layers"):
+        DISTRIBUTIONS["explicit"]([(7, 5), (3, 7)], Target(densities=[0.5]))

@@ -129,12 +129,12 @@ def test_settings_of_other_schedules_are_no_part_of_a_configuration() -> None:
         ({"milestones": ["soon"]}, "optimizer.milestones: ['soon'] is not allowed: 'soon' is no "),
         ({"milestones": [None]}, "optimizer.milestones: [None] is not allowed: None should be"),
         ({"lr_schedule": "step", "milestones": ["4ep"]},
-         "optimizer.milestones: 4ep is not allowed: training lasts 39it"),
+         "optimizer.milestones: 4ep is not allowed: the schedule lasts 39it"),
         ({"gamma": 1}, "optimizer.gamma: 1 is not allowed"),
         ({"final_fraction": -0.1}, "optimizer.final_fraction: -0.1 is not allowed"),
         ({"peak_at": 1.0}, "optimizer.peak_at: 1.0 is not allowed"),
         ({"warmup": "long"}, "optimizer.warmup: 'long' is no duration"),
-        ({"warmup": "3ep"}, "optimizer.warmup: 3ep is not allowed: training lasts 39it"),
+        ({"warmup": "3ep"}, "optimizer.warmup: 3ep is not allowed: the schedule lasts 39it"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_costs_one_line(
@@ -151,6 +151,30 @@ def test_the_metric_is_the_rate_of_the_epochs_last_step(config_of: Callable[...,
     got = [training.run_epoch()["learning_rate"] for _ in range(3)]
     rates = by_torch_cosine(training.steps_per_epoch, 3, 0.05)
     np.testing.assert_allclose(got, rates, rtol=1e-9)
+
+
+def test_each_round_of_lottery_goes_back_to_the_rate_of_the_step_rewound_to(
+    config_of: Callable[..., Config],
+) -> None:
+    config = config_of("lottery", method={"rounds": 2, "rewind_to": "3it"}, epochs=6)
+    config["optimizer"] |= {"lr_schedule": "cosine", "lr": LR}
+    training = Training(config)
+    seen = []
+    step = training.optimizer.step
+
+    def watched(number: int, lr: float) -> None:
+        seen.append((number, lr))
+        step(number, lr)
+
+    training.optimizer.step = watched
+    while not training.finished:
+        training.run_epoch()
+    length = 2 * training.steps_per_epoch
+    first = LearningRates(RateSettings(lr=LR, lr_schedule="cosine"), 1, length)
+    own = [first.at(step) for step in range(length)]
+    again = [first.at(3 + step) for step in range(length)]  # the last three are the final rate
+    assert [lr for _, lr in seen] == own + again + again
+    assert [number for number, _ in seen] == 3 * list(range(1, length + 1))
 
 
 def by_torch_cosine(steps: int, epochs: int, lr: float) -> list[float]:

@@ -199,7 +199,7 @@ def test_weights_and_slots_off_the_mask_are_exactly_zero(config_of: ConfigOf) ->
         for index, (name, mask, _, _) in enumerate(training.masks()[:2]):
             weights = training.model.weight(name)
             assert not weights.detach().numpy()[~mask].any(), (index, step)
-            where = training.parameters.slice_of(weights)
+            where = training.parameters.where(name)
             slot = training.optimizer.slots["momentum"][where].numpy()
             assert not slot[~mask.ravel()].any()
 
@@ -219,9 +219,9 @@ def test_new_connections_start_without_memory_and_kept_ones_keep_theirs(
     old_values = training.parameters.values.clone()
     old_slots = {name: slot.clone() for name, slot in training.optimizer.slots.items()}
     old_masks = {name: mask for name, mask, _, _ in training.masks()}
-    training._update_topology()
+    training._update_topology(training.batches(1)[0])
     for name, mask, _, _ in training.masks()[:2]:
-        where = training.parameters.slice_of(training.model.weight(name))
+        where = training.parameters.where(name)
         new = torch.from_numpy((mask & ~old_masks[name]).ravel())
         values = training.parameters.values[where]
         assert new.any()
@@ -245,7 +245,7 @@ def test_an_update_keeps_exactly_the_right_number_of_positive_and_of_negative_we
     training.run_epoch()
     before = {n: training.model.weight(n).detach().clone() for n, *_ in training.masks()}
     counts = {n: mask.sum() for n, mask, *_ in training.masks()}
-    training._update_topology()
+    training._update_topology(training.batches(1)[0])
     for name, mask, _, _ in training.masks():
         after = training.model.weight(name).detach()
         for sign in (1, -1):

@@ -17,7 +17,7 @@ from sweeps.training.optimizers import (
     AdamWSettings,
     SGDSettings,
 )
-from sweeps.training.parameters import FlatParameters
+from sweeps.training.parameters import MaskedParameters
 
 
 def small_model() -> MLP:
@@ -29,9 +29,11 @@ def small_model() -> MLP:
     return model
 
 
-def flat(model: MLP) -> FlatParameters:
-    hidden = [model.weight("hidden_1"), model.weight("hidden_2")]
-    return FlatParameters(model, masked=hidden, weights=[*hidden, model.weight("output")])
+def flat(model: MLP, share: int = 1) -> MaskedParameters:
+    """Every ``share``-th weight of each hidden layer is connected."""
+    masked = {name: model.weight(name) for name in ("hidden_1", "hidden_2")}
+    connected = {name: np.arange(0, weight.numel(), share) for name, weight in masked.items()}
+    return MaskedParameters(model, masked, [model.weight("output")], connected)
 
 
 def batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -120,10 +122,9 @@ def test_what_is_not_connected_stays_exactly_zero_in_weights_and_slots(
     ours: Any, settings: Any
 ) -> None:
     model = small_model()
-    parameters = flat(model)
-    connected = torch.arange(parameters.n_masked) % 3 == 0
-    parameters.mask.copy_(connected)
-    parameters.values[: parameters.n_masked].mul_(connected)
+    parameters = flat(model, share=3)
+    parameters.mask_values()
+    connected = torch.arange(parameters.n_masked) % 3 == 0  # 3 divides both layers' sizes
     optimizer = ours(settings, parameters)
     for step, (x, y) in enumerate(batches(), start=1):
         parameters.gradients.zero_()
@@ -142,9 +143,10 @@ def test_the_flat_tensor_is_the_models_memory_masked_weights_first() -> None:
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     parameters = flat(model)
     for name, parameter in model.named_parameters():
-        where = parameters.slice_of(parameter)
         assert torch.equal(parameter, before[name])
-        assert torch.equal(parameters.values[where].view_as(parameter), parameter)
+    for name in ("hidden_1", "hidden_2"):
+        values = parameters.values[parameters.where(name)]
+        assert torch.equal(values.view_as(model.weight(name)), model.weight(name))
     parameters.values.zero_()
     assert not any(parameter.any() for parameter in model.parameters())
     assert parameters.n_masked == 12 * 6 + 8 * 12

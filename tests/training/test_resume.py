@@ -66,6 +66,14 @@ VARIANTS = [
      {"name": "sgd", "nesterov": True, "lr_schedule": "one_cycle", "warmup": "3it",
       "clip_norm": 0.5, "label_smoothing": 0.1, "patience": 5}, "relu"),
     ("static", {}, {"name": "adamw", "lr_schedule": "step", "milestones": [0.4, "2ep"]}, "relu"),
+    ("rigl", {"update_every": "3it"}, {"name": "adam"}, "relu"),
+    ("snfs", {"update_every": "5it"}, {"name": "sgd"}, "relu"),
+    ("itop", {"update_every": "4it", "grow": "unexplored"}, {"name": "sgd"}, "relu"),
+    ("gmp", {"update_every": "2it"}, {"name": "sgd"}, "srelu"),
+    ("lottery", {"rounds": 2, "rewind_to": "3it", "scope": "global"}, {"name": "adam"}, "relu"),
+    ("snip", {}, {"name": "sgd"}, "relu"),
+    ("random_pruned", {}, {"name": "sgd"}, "relu"),
+    ("chain", {"link": 3, "update_every": "4it"}, {"name": "sgd"}, "relu"),
 ]  # fmt: skip
 
 

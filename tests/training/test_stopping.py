@@ -69,6 +69,12 @@ def test_it_needs_a_validation_split(config_of: ConfigOf) -> None:
         Training(config)
 
 
+def test_it_would_end_a_method_of_rounds_before_its_last_one(config_of: ConfigOf) -> None:
+    config = config_of("lottery", method={"rounds": 2}, optimizer={"patience": 3})
+    with pytest.raises(InputError, match=r"^optimizer\.patience: 3 is not allowed with a method"):
+        check_training(config, load_dataset(DigitsSettings()))
+
+
 def stopping_early(config_of: ConfigOf) -> Config:
     options = {"lr": 0.5, "batch_size": 200, "patience": 2, "lr_schedule": "cosine"}
     return config_of("set", optimizer=options, epochs=30)

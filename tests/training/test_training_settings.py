@@ -8,9 +8,11 @@ import pytest
 from storage.errors import InputError
 from sweeps.training import check_training, load_dataset, steps_per_epoch
 from sweeps.training.data import DATASETS, DigitsSettings, MnistSettings
-from sweeps.training.methods import METHODS, SetSettings, StaticSettings
+from sweeps.training.evolving import SetSettings
+from sweeps.training.methods import StaticSettings
 from sweeps.training.models import MODELS
 from sweeps.training.optimizers import OPTIMIZERS
+from sweeps.training.registry import METHODS
 
 Config = dict[str, Any]
 
@@ -103,11 +105,9 @@ def test_resolved_settings_leave_out_what_is_not_used() -> None:
 
 
 def test_static_has_all_that_set_has_but_the_update() -> None:
-    assert set(SetSettings.model_fields) - set(StaticSettings.model_fields) == {
-        "drop_fraction",
-        "update_every",
-        "new_weights",
-    }
+    update = {"drop", "grow", "drop_fraction", "decay", "update_every", "update_until"}
+    new = {"new_weights", "redistribute", "momentum"}
+    assert set(SetSettings.model_fields) - set(StaticSettings.model_fields) == update | new
 
 
 def test_resolved_settings_read_back_as_the_same_settings() -> None:
@@ -128,6 +128,16 @@ def test_published_defaults_stay() -> None:
         "peak_at": 0.3, "warmup": None, "clip_norm": None, "label_smoothing": 0.0,
         "mixed_precision": False, "patience": None, "patience_metric": "validation_loss",
     }  # fmt: skip
+    sparse = {
+        "density": 0.1, "distribution": "erdos_renyi", "epsilon": None, "densities": None,
+        "mask_output": False, "first_weights": "fan_in",
+    }  # fmt: skip
+    evolving = {
+        "drop": "by_sign", "grow": "random", "drop_fraction": 0.3, "decay": "constant",
+        "update_every": "1ep", "update_until": 1.0, "new_weights": "zero", "redistribute": "none",
+        "momentum": 0.9,
+    }  # fmt: skip
+    pruning = {"distribution": "uniform", "scope": "layer"}
     assert {
         name: entry.Settings().model_dump()
         for registry in (DATASETS, MODELS, METHODS, OPTIMIZERS)
@@ -138,15 +148,20 @@ def test_published_defaults_stay() -> None:
         "fashion_mnist": {"name": "fashion_mnist", "validation": 0.1, "path": None},
         "mlp": {"name": "mlp", "hidden": [64, 64], "activation": "relu"},
         "dense": {"name": "dense"},
-        "static": {
-            "name": "static", "density": 0.1, "distribution": "erdos_renyi", "epsilon": None,
-            "mask_output": False,
-        },
-        "set": {
-            "name": "set", "density": 0.1, "distribution": "erdos_renyi", "epsilon": None,
-            "mask_output": False, "drop_fraction": 0.3, "update_every": "1ep",
-            "new_weights": "zero",
-        },
+        "static": {"name": "static", **sparse},
+        "set": {"name": "set", **sparse, **evolving},
+        "rigl": {"name": "rigl", **sparse, **evolving, "drop": "magnitude", "grow": "gradient",
+                 "decay": "cosine", "update_every": "100it", "update_until": 0.75},
+        "snfs": {"name": "snfs", **sparse, **evolving, "drop": "magnitude", "grow": "momentum",
+                 "drop_fraction": 0.5, "decay": "cosine", "redistribute": "momentum"},
+        "itop": {"name": "itop", **sparse, **evolving, "drop": "magnitude",
+                 "drop_fraction": 0.5, "decay": "cosine", "update_every": "4ep"},
+        "chain": {"name": "chain", **sparse, **evolving, "link": 0, "moved": 0.01},
+        "gmp": {"name": "gmp", **sparse, **pruning, "update_every": "100it",
+                "prune_from": 0.0, "update_until": 0.75},
+        "lottery": {"name": "lottery", **sparse, **pruning, "rounds": 4, "rewind_to": "0it"},
+        "snip": {"name": "snip", **sparse, "first_weights": "layer"},
+        "random_pruned": {"name": "random_pruned", **sparse, "first_weights": "layer"},
         "sgd": {"name": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.0005,
                 "batch_size": 64, "nesterov": False, **options},
         "adam": {"name": "adam", "lr": 0.001, "weight_decay": 0.0, "batch_size": 64,
