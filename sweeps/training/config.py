@@ -130,3 +130,22 @@ def steps_per_epoch(config: Mapping[str, Any], dataset: Dataset) -> int:
 def canonical_json(config: Mapping[str, Any]) -> str:
     """The configuration as one text that is equal for equal configurations."""
     return json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def is_same(text: str, config: Mapping[str, Any]) -> bool:
+    """Whether a stored ``canonical_json`` is of this configuration.
+
+    What a configuration does not name is at its default: a text that an older version wrote, which
+    knew fewer options, is still of the same one.
+    """
+    try:
+        stored = json.loads(text)
+        return _filled(stored) == _filled(config)
+    except (ValueError, InputError):
+        return False
+
+
+def _filled(config: Mapping[str, Any]) -> tuple[Any, ...]:
+    trial = parse_config(config)
+    return (trial.data, trial.checksum, trial.model, trial.method.settings, trial.optimizer,
+            trial.epochs, trial.streams)  # fmt: skip

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from storage.errors import InputError
 from sweeps.training import positions
-from sweeps.training.config import canonical_json, parse_config, split_of
+from sweeps.training.config import canonical_json, is_same, parse_config, split_of
 from sweeps.training.connections import Connections
 from sweeps.training.data import load_dataset
 from sweeps.training.initial import FirstWeights
@@ -368,7 +368,7 @@ class Training:
 
         Raises InputError where the state is of another configuration.
         """
-        if state["config"] != canonical_json(self.config):
+        if not is_same(state["config"], self.config):
             raise InputError("the checkpoint is of another configuration than this trial's")
         self.step = state["step"]
         self.connections.load_state_dict(state["connections"])

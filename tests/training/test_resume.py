@@ -161,3 +161,14 @@ def test_the_state_of_another_trial_is_refused(config_of: ConfigOf) -> None:
     state = Training(config_of("set")).state_dict()
     with pytest.raises(InputError, match="another configuration"):
         Training(config_of("set", seeds={"data": 1})).load_state_dict(state)
+
+
+def test_a_state_that_names_fewer_options_is_of_the_same_trial_when_they_are_at_their_default(
+    config_of: ConfigOf,
+) -> None:
+    config = config_of("set")
+    state = Training(config).state_dict()
+    named = {**config, "method": {**config["method"], "decay": "constant", "drop": "by_sign"}}
+    Training(named).load_state_dict(state)
+    with pytest.raises(InputError, match="another configuration"):
+        Training(config_of("set", method={"decay": "cosine"})).load_state_dict(state)
