@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from storage.errors import InputError
+from sweeps.training.augmentation import augmentation
 from sweeps.training.data import DATASETS, Dataset
 from sweeps.training.methods import METHODS
 from sweeps.training.models import MODELS, Layer
@@ -92,13 +93,24 @@ def parse_config(config: Mapping[str, Any]) -> TrialConfig:
 
 
 def split_of(trial: TrialConfig, dataset: Dataset) -> Split:
-    """Which samples of the data set train, which validate, and how many make a step."""
-    return split_samples(
+    """Which samples of the data set train, which validate, and how many make a step.
+
+    Raises InputError as ``split_samples``, and where the model normalises over batches of which
+    one would hold a single sample.
+    """
+    split = split_samples(
         len(dataset.y_train),
         getattr(trial.data, "validation", 0.0),
         trial.optimizer.batch_size,
         trial.streams,
     )
+    last = len(split.train) % split.batch_size or split.batch_size
+    if last == 1 and getattr(trial.model, "batch_norm", False):
+        raise InputError(
+            f"optimizer.batch_size: {split.batch_size} is not allowed: of {len(split.train)} "
+            "samples it leaves a batch of one, over which batch norm cannot normalise"
+        )
+    return split
 
 
 def check_training(config: Mapping[str, Any], dataset: Dataset) -> None:
@@ -111,6 +123,7 @@ def check_training(config: Mapping[str, Any], dataset: Dataset) -> None:
     trial = parse_config(config)
     split_of(trial, dataset)
     trial.method.counts(trial.layers(dataset))
+    augmentation(trial.data, dataset.input_shape, trial.streams)
 
 
 def steps_per_epoch(config: Mapping[str, Any], dataset: Dataset) -> int:

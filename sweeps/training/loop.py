@@ -21,17 +21,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from storage.errors import InputError
+from sweeps.training.augmentation import augmentation
 from sweeps.training.config import canonical_json, parse_config, split_of
 from sweeps.training.connections import Connections
 from sweeps.training.data import load_dataset
+from sweeps.training.dropout import Draws
+from sweeps.training.layers import Role, evaluation_batch
 from sweeps.training.masking import BoolArray, LayerState
-from sweeps.training.models import Role
 from sweeps.training.parameters import FlatParameters
 from sweeps.training.streams import Purpose
 from sweeps.training.sums import EpochSums
 from sweeps.training.weights import weights_to_bytes
-
-EVALUATION_BATCH = 2048
 
 
 class TrainingFailed(Exception):
@@ -88,8 +88,12 @@ class Training:
         )
         self.model.draw_activations(self._streams)
         for name, weights in self.connections.first_weights(self._streams):
-            self.model.weight(name).data.copy_(torch.from_numpy(weights))
+            parameter = self.model.weight(name)
+            parameter.data.copy_(torch.from_numpy(weights).view_as(parameter))
         self.model.to(self.device)
+        self._dropout = Draws(self.model, self._streams)
+        self._augment = augmentation(trial.data, self.dataset.input_shape, self._streams)
+        self._evaluated = evaluation_batch(layers)
         weights_of = {layer.name: self.model.weight(layer.name) for layer in layers}
         self.parameters = FlatParameters(
             self.model,
@@ -161,7 +165,8 @@ class Training:
         x, y = self._tensors[0][batch], self._tensors[1][batch]
         parameters = self.parameters
         parameters.gradients.zero_()
-        scores = self.model(x)
+        self._dropout.at(self.step)
+        scores = self.model(self._augment(x, self.step))
         loss = F.cross_entropy(scores, y)
         # Reading a loss waits for a GPU: there all losses of an epoch are checked at once.
         if self.device.type == "cpu" and not math.isfinite(loss.item()):
@@ -228,9 +233,9 @@ class Training:
         """Mean loss and accuracy of the model as it is on samples x (n, ...), y (n,)."""
         loss, correct = 0.0, 0
         self.model.eval()
-        for start in range(0, len(y), EVALUATION_BATCH):
-            labels = y[start : start + EVALUATION_BATCH]
-            scores = self.model(x[start : start + EVALUATION_BATCH])
+        for start in range(0, len(y), self._evaluated):
+            labels = y[start : start + self._evaluated]
+            scores = self.model(x[start : start + self._evaluated])
             loss += F.cross_entropy(scores, labels, reduction="sum").item()
             correct += int((scores.argmax(dim=1) == labels).sum())
         self.model.train()
@@ -252,6 +257,7 @@ class Training:
             "step": self.step,
             "values": self.parameters.values.cpu().clone(),
             "slots": {name: slot.cpu().clone() for name, slot in self.optimizer.slots.items()},
+            "buffers": {name: buffer.cpu().clone() for name, buffer in self.model.named_buffers()},
             "connections": self.connections.state_dict(),
             "sums": self._sums.state_dict(),
         }
@@ -270,6 +276,8 @@ class Training:
         self.parameters.values.copy_(state["values"])
         for name, slot in self.optimizer.slots.items():
             slot.copy_(state["slots"][name])
+        for name, buffer in self.model.named_buffers():
+            buffer.copy_(state["buffers"][name])
         self.connections.load_state_dict(state["connections"])
         self._show_masks()
         self._sums = EpochSums()

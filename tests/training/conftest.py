@@ -42,6 +42,7 @@ def outcome() -> Callable[[Training], dict[str, Any]]:
             "step": state["step"],
             "values": state["values"].numpy().tobytes(),
             "slots": {name: slot.numpy().tobytes() for name, slot in state["slots"].items()},
+            "buffers": {name: b.numpy().tobytes() for name, b in state["buffers"].items()},
             "masks": [(name, mask.tobytes()) for name, mask, _, _ in training.masks()],
             "ever": {
                 name: bits.numpy().tobytes() for name, bits in state["connections"]["ever"].items()
