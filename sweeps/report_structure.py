@@ -179,4 +179,4 @@ def _table(configurations: list[list[_Structure]], imported: bool) -> Table:
 
 
 def _dead(share: float) -> str:
-    return "" if np.isnan(share) else percent(share)
+    return "–" if np.isnan(share) else percent(share)
