@@ -1,11 +1,13 @@
 """Small trials on the digits that ship with scikit-learn."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sweeps.training import Training
+from tests.training.python_batches import batch_bytes, cifar_batches
 
 Config = dict[str, Any]
 
@@ -51,3 +53,20 @@ def outcome() -> Callable[[Training], dict[str, Any]]:
         }
 
     return collect
+
+
+@pytest.fixture
+def cifar(tmp_path: Path) -> Callable[..., Path]:
+    """Write six small batches of CIFAR-10's format; keywords replace the bytes of one of them."""
+    counter = iter(range(1000))
+
+    def write(**replaced: bytes | None) -> Path:
+        folder = tmp_path / f"cifar-{next(counter)}"
+        folder.mkdir()
+        for name, (images, labels) in cifar_batches().items():
+            content = replaced.get(name, batch_bytes(images, labels))
+            if content is not None:
+                (folder / name).write_bytes(content)
+        return folder
+
+    return write

@@ -207,9 +207,11 @@ def test_nothing_is_ever_off_the_mask_and_normalisation_is_not_decayed(
         assert norm.running_mean.any()
 
 
-@pytest.mark.parametrize("name", ["lenet", "vgg", "resnet"])
-def test_a_convolutional_network_learns(config_of: ConfigOf, name: str) -> None:
-    config = config_with(config_of, name)
+@pytest.mark.parametrize(
+    "model", [{"name": "lenet"}, MODELS["vgg"], MODELS["resnet"]], ids=lambda model: model["name"]
+)
+def test_a_convolutional_network_learns(config_of: ConfigOf, model: Config) -> None:
+    config = {**config_of("set"), "model": model}
     config["method"]["density"] = 0.5
     config["optimizer"] |= {"batch_size": 50, "lr": 0.03}
     config["epochs"] = 5
