@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -122,7 +123,10 @@ def _members(archive: Path) -> list[tuple[str, bytes]]:
     """The six batches in the archive, whatever else it holds; nothing is unpacked to disk."""
     found: dict[str, bytes] = {}
     try:
-        with tarfile.open(archive, "r:gz") as opened:
+        with (
+            gzip.open(archive) as content_of,
+            tarfile.open(fileobj=content_of, mode="r:") as opened,
+        ):
             for member in opened:
                 name = member.name.removeprefix(f"{FOLDER}/")
                 if name not in BATCHES or name in found or not member.isreg():
@@ -132,6 +136,8 @@ def _members(archive: Path) -> list[tuple[str, bytes]]:
                 content = opened.extractfile(member)
                 assert content is not None  # it is a regular file
                 found[name] = content.read()
+            while content_of.read(2**20):  # what checks the whole comes last
+                pass
     except (tarfile.TarError, EOFError, zlib.error, ValueError, OverflowError) as error:
         raise CorruptFile(archive, f"cannot be read to its end: {error}") from None
     except OSError as error:  # gzip's own errors are of this kind as well

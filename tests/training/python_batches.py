@@ -20,25 +20,23 @@ def cifar_batches() -> dict[str, tuple[np.ndarray, list[int]]]:
     }
 
 
-def batch_bytes(images: np.ndarray, labels: list[int], **more: Any) -> bytes:
+def batch_bytes(images: np.ndarray, labels: list[int]) -> bytes:
     """A whole file: the published ones hold these keys, in this order."""
     entries = {
         "batch_label": b"training batch 1 of 5",
         "labels": labels,
         "data": images,
         "filenames": [f"picture_{k}.png".encode() for k in range(len(labels))],
-        **more,
     }
     return pickled(entries)
 
 
 def pickled(entries: Mapping[str, Any]) -> bytes:
-    """A dictionary as protocol 2 of Python 2's cPickle has it; None leaves an entry out."""
+    """A dictionary as protocol 2 of Python 2's cPickle has it."""
     writer = _Writer()
     content = b"\x80\x02}" + writer.memo() + b"("
     for key, value in entries.items():
-        if value is not None:
-            content += writer.value(key.encode()) + writer.value(value)
+        content += writer.value(key.encode()) + writer.value(value)
     return content + b"u."
 
 

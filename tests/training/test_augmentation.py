@@ -77,9 +77,7 @@ def test_the_data_stream_and_the_step_decide_and_nothing_else(name: str) -> None
     before = torch.get_rng_state()
     first = change(images, 4)
     assert torch.equal(first, change(images, 4))
-    assert torch.equal(
-        first, _CHANGES[name](images, STREAMS.for_data(Purpose.AUGMENTATION, 4))
-    )
+    assert torch.equal(first, _CHANGES[name](images, STREAMS.for_data(Purpose.AUGMENTATION, 4)))
     other = augmentation(settings, (3, 8, 8), Streams(topology=1, weights=1, data=5))
     assert torch.equal(first, other(images, 4))
     assert not torch.equal(first, change(images, 5))

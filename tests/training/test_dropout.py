@@ -94,9 +94,7 @@ def test_equal_seeds_drop_alike_whatever_the_method(config_of: Callable[..., Con
         seen: list[torch.Tensor] = []
         for layer in training.model.modules():
             if isinstance(layer, Dropout):
-                layer.register_forward_hook(
-                    lambda module, args, result: seen.append(result == 0)
-                )
+                layer.register_forward_hook(lambda module, args, result: seen.append(result == 0))
         training._dropout.at(3)
         for layer in training.model.modules():
             if isinstance(layer, Dropout):
