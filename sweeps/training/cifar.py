@@ -124,8 +124,8 @@ def _members(archive: Path) -> list[tuple[str, bytes]]:
     found: dict[str, bytes] = {}
     try:
         with (
-            gzip.open(archive) as content_of,
-            tarfile.open(fileobj=content_of, mode="r:") as opened,
+            gzip.open(archive) as whole,
+            tarfile.open(fileobj=whole, mode="r:") as opened,
         ):
             for member in opened:
                 name = member.name.removeprefix(f"{FOLDER}/")
@@ -136,7 +136,7 @@ def _members(archive: Path) -> list[tuple[str, bytes]]:
                 content = opened.extractfile(member)
                 assert content is not None  # it is a regular file
                 found[name] = content.read()
-            while content_of.read(2**20):  # what checks the whole comes last
+            while whole.read(2**20):  # what checks the whole comes last
                 pass
     except (tarfile.TarError, EOFError, zlib.error, ValueError, OverflowError) as error:
         raise CorruptFile(archive, f"cannot be read to its end: {error}") from None

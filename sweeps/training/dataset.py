@@ -9,6 +9,7 @@ another.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import sqrt
 from typing import Annotated
@@ -81,7 +82,9 @@ def dataset_of(
         # In memory of torch's own, which is aligned the same way in every process: how a matrix
         # product is summed, and so its last bit, may depend on that.
         values: npt.NDArray[np.float32] = torch.empty(images.shape).numpy()
-        return np.take(table, images, out=values, mode="clip")
+        for some in _some_at_a_time(images):
+            np.take(table, images[some], out=values[some], mode="clip")
+        return values
 
     return Dataset(
         name=name,
@@ -94,12 +97,18 @@ def dataset_of(
     )
 
 
-def _mean_and_deviation(values: UInt8) -> tuple[float, float]:
-    """Of all values; summed in whole numbers, some samples at a time."""
-    counts = np.zeros(256, dtype=np.int64)
+def _some_at_a_time(values: UInt8) -> Iterator[slice]:
+    """Samples of about a million values: numpy makes 8-byte numbers of them on its way."""
     at_once = max(1, 2**20 * len(values) // values.size)
     for start in range(0, len(values), at_once):
-        counts += np.bincount(values[start : start + at_once].ravel(), minlength=256)
+        yield slice(start, start + at_once)
+
+
+def _mean_and_deviation(values: UInt8) -> tuple[float, float]:
+    """Of all values; summed in whole numbers."""
+    counts = np.zeros(256, dtype=np.int64)
+    for some in _some_at_a_time(values):
+        counts += np.bincount(values[some].ravel(), minlength=256)
     n = values.size
     total = sum(k * int(count) for k, count in enumerate(counts))
     squares = sum(k * k * int(count) for k, count in enumerate(counts))

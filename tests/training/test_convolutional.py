@@ -1,6 +1,7 @@
 """LeNet, VGG and ResNet against torch's own layers, and their layers against their weights."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +164,7 @@ def test_layers_say_shapes_groups_and_positions_of_the_modules(name: str) -> Non
             assert layer.in_group * channels == layer.shape[1]
             assert layer.role in ("hidden", "residual")
     # Each layer's inputs come from the neurons of the one before, in_group of each.
-    for before, layer in zip(layers, layers[1:], strict=False):
+    for before, layer in pairwise(layers):
         assert layer.shape[1] == before.shape[0] * layer.in_group
     masks = [np.ones(layer.shape, dtype=bool) for layer in layers]
     assert prepare(masks, [layer.in_group for layer in layers]).layers

@@ -1,6 +1,7 @@
 """The teacher's task against whole numbers of Python's own, and that it is the same anywhere."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -57,10 +58,7 @@ def test_labels_are_those_of_the_definition(
     source = np.random.PCG64(seed)
     x = module._bytes(source, samples * inputs).reshape(samples, inputs)
     widths = [inputs, *hidden, classes]
-    weights = [
-        module._weights(source, n_out, n_in, density)
-        for n_in, n_out in zip(widths, widths[1:], strict=False)
-    ]
+    weights = [module._weights(source, n_out, n_in, density) for n_in, n_out in pairwise(widths)]
     assert module._labels(x, weights).tolist() == labels_in_whole_numbers(x, weights)
 
 
