@@ -1,8 +1,5 @@
 """Networks compared with every neuron in its place, and residual networks in no other way."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,7 +9,7 @@ from storage.distances import load_distances
 from storage.errors import InputError
 from storage.masks import LayerMask, MaskStore
 from storage.records import TrialRecord, write_record
-from topology import DistanceSpec, nnstd, pairwise, prepare, run_distances
+from topology import DistanceSpec, nnstd, pairwise, run_distances
 from topology.comparison import METHODS
 
 
