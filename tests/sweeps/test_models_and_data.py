@@ -51,7 +51,7 @@ def test_a_space_may_hold_every_model() -> None:
                 },
                 {"model.name": "resnet", "model.depth": [8, 14], "model.width": [2]},
             ],
-        )  # fmt: skip
+        )
     )
     names = [trial.config["model"]["name"] for trial in trials]
     assert names == ["mlp", "lenet", *["vgg"] * 4, *["resnet"] * 2]
