@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 
 from storage.errors import InputError
+from storage.masks import LayerMask
+from storage.records import TrialRecord
 from storage.runs import Run
 from sweeps.checks import check_distances
 from sweeps.estimate import trial_costs
 from sweeps.plan import plan_trials
+from sweeps.report_data import read_run
+from sweeps.report_structure import structure_section
 from sweeps.sections import section_schema
 from sweeps.shipped_data import data_folder, needed_data, ship_data
 from sweeps.study import Study, check_study
@@ -173,3 +177,25 @@ def test_every_default_model_plans_on_data_that_fit_it(cifar_folder: Path) -> No
             )
         )  # fmt: skip
         assert np.isfinite(trial.total_steps)
+
+
+def test_reports_say_nothing_of_dead_neurons_that_a_shortcut_may_keep_alive(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", "tiny", "name: tiny\n", {})
+    for number, role in enumerate(("hidden", "residual")):
+        trial_id = f"{number:012x}"
+        inner = np.eye(4, dtype=bool)
+        inner[0] = False  # its neuron has no input, but for a shortcut
+        layers = [
+            LayerMask("conv_1", np.ones((4, 3), dtype=bool), role),
+            LayerMask("conv_2", inner, role),
+            LayerMask("output", np.ones((2, 4), dtype=bool), "output"),
+        ]
+        run.masks.append(trial_id, "tiny", 0, 0, 1, layers)
+        config = {"method": {"name": "static"}, "model": {"name": role}}
+        run.write_record(TrialRecord(trial_id, "tiny", config, "completed", 10, 100))
+    section = structure_section(read_run(run))
+    assert section is not None
+    (table,) = section.tables
+    place = table.columns.index("dead neurons")
+    shown = {row[0]: row[place] for row in table.rows if row[1] == "conv_2"}
+    assert sorted(shown.values()) == ["25%", "–"]
