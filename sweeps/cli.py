@@ -159,9 +159,9 @@ def _run_job(
 @_folder
 @click.option("--name", metavar="NAME", help="Which distances, by name. Default: all that "
               "the study names; `custom` where options but --chance are given.")  # fmt: skip
-@click.option("--method", type=click.Choice(["layerwise", "reference", "joint"]),
+@click.option("--method", type=click.Choice(["layerwise", "reference", "joint", "in_place"]),
               help="How to match neurons: each layer given the one before, as the paper's "
-              "published code does, or all layers together.")  # fmt: skip
+              "published code does, all layers together, or not at all.")  # fmt: skip
 @click.option("--shared-indices", is_flag=True, default=None,
               help="For joint: the networks grew from one initialisation.")  # fmt: skip
 @click.option("--steps", metavar="STEPS", help="first, last, all, or a list: 0ep,10ep,500it.")

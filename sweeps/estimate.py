@@ -78,7 +78,7 @@ def _seconds_per_epoch(study: Study, trial: PlannedTrial) -> float:
     free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
     if (
         cost.parameters > TIMED_PARAMETERS
-        or cost.parameters * samples > TIMED_MULTIPLICATIONS
+        or cost.multiplications * samples > TIMED_MULTIPLICATIONS
         or 2 * cost.memory_bytes > free  # building doubles it for a moment
     ):
         return math.nan

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from storage.errors import InputError
+from sweeps.training.augmentation import augmentation
 from sweeps.training.data import DATASETS, Dataset
 from sweeps.training.learning_rates import LearningRates
 from sweeps.training.methods import Length
@@ -95,13 +96,24 @@ def parse_config(config: Mapping[str, Any]) -> TrialConfig:
 
 
 def split_of(trial: TrialConfig, dataset: Dataset) -> Split:
-    """Which samples of the data set train, which validate, and how many make a step."""
-    return split_samples(
+    """Which samples of the data set train, which validate, and how many make a step.
+
+    Raises InputError as ``split_samples``, and where the model normalises over batches of which
+    one would hold a single sample.
+    """
+    split = split_samples(
         len(dataset.y_train),
         getattr(trial.data, "validation", 0.0),
         trial.optimizer.batch_size,
         trial.streams,
     )
+    last = len(split.train) % split.batch_size or split.batch_size
+    if last == 1 and getattr(trial.model, "batch_norm", False):
+        raise InputError(
+            f"optimizer.batch_size: {split.batch_size} is not allowed: of {len(split.train)} "
+            "samples it leaves a batch of one, over which batch norm cannot normalise"
+        )
+    return split
 
 
 def check_training(config: Mapping[str, Any], dataset: Dataset) -> None:
@@ -120,6 +132,7 @@ def check_training(config: Mapping[str, Any], dataset: Dataset) -> None:
     round_steps = trial.method.round_steps(length)
     LearningRates(trial.optimizer, split.steps_per_epoch, round_steps)
     EarlyStopping(trial.optimizer, len(split.validation), round_steps < length.steps)
+    augmentation(trial.data, dataset.input_shape, trial.streams)
 
 
 def steps_per_epoch(config: Mapping[str, Any], dataset: Dataset) -> int:

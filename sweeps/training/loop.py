@@ -11,7 +11,8 @@ import copy
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,15 @@ from torch import Tensor
 
 from storage.errors import InputError
 from sweeps.training import positions
+from sweeps.training.augmentation import augmentation
 from sweeps.training.config import canonical_json, is_same, parse_config, split_of
 from sweeps.training.connections import Connections
 from sweeps.training.data import load_dataset
+from sweeps.training.dropout import Draws
 from sweeps.training.initial import FirstWeights
+from sweeps.training.layers import Layer, Role, evaluation_batch
 from sweeps.training.learning_rates import LearningRates
 from sweeps.training.methods import Length
-from sweeps.training.models import Layer, Role
 from sweeps.training.objective import Objective
 from sweeps.training.parameters import MaskedParameters
 from sweeps.training.positions import BoolArray
@@ -38,8 +41,6 @@ from sweeps.training.streams import Purpose
 from sweeps.training.sums import EpochSums
 from sweeps.training.verdict import Verdict
 from sweeps.training.weights import weights_to_bytes
-
-EVALUATION_BATCH = 2048
 
 
 class TrainingFailed(Exception):
@@ -102,6 +103,9 @@ class Training:
         )
         self.model.draw_activations(self._streams)
         self.model.to(self.device)
+        self._dropout = Draws(self.model, self._streams)
+        self._augment = augmentation(trial.data, self.dataset.input_shape, self._streams)
+        self._evaluated = evaluation_batch(self.layers)
         self.connections = Connections(
             self.layers, self._method.start(self.layers, self._streams, self._saliency)
         )
@@ -206,18 +210,28 @@ class Training:
         """The gradients of all weights on a batch; its loss, class scores and labels."""
         x, y = self._tensors[0][batch], self._tensors[1][batch]
         self.parameters.gradients.zero_()
-        loss, scores = self._objective.loss(self.model, x, y)
+        self._dropout.at(self.step)
+        loss, scores = self._objective.loss(self.model, self._augment(x, self.step), y)
         # Reading a loss waits for a GPU: there all losses of an epoch are checked at once.
         if self.device.type == "cpu" and not math.isfinite(loss.item()):
             raise self._failure("loss", loss.item(), self.step + 1)
         torch.autograd.backward(loss)
         return loss, scores, y
 
+    @contextmanager
+    def _buffers_kept(self) -> Iterator[None]:
+        """A look at a batch that is no step: the running statistics of batches stay."""
+        before = [buffer.clone() for buffer in self.model.buffers()]
+        yield
+        for buffer, kept in zip(self.model.buffers(), before, strict=True):
+            buffer.copy_(kept)
+
     def _update_topology(self, batch: Tensor) -> None:
         """The update that is due after the steps done; a gradient is that of the next batch."""
         self._sums.settle(self.step, self._failure)
         if self._method.needs == "gradient":
-            self._backward(batch)
+            with self._buffers_kept():
+                self._backward(batch)
         states = {layer.name: self._state(layer) for layer in self.connections.masked}
         numbers = {layer.name: index for index, layer in enumerate(self.layers)}
         changes = self._method.update(
@@ -280,10 +294,13 @@ class Training:
         dense network at its start on the first batch (Lee et al. 2019, eq. 6)."""
         self._draw_weights(self._method.first_weights, Connections(self.layers, {}))
         batch = self.batches(epoch=0)[0]
-        loss = F.cross_entropy(self.model(self._tensors[0][batch]), self._tensors[1][batch])
         names = [layer.name for layer in self._method.masked(self.layers)]
         weights = [self.model.weight(name) for name in names]
-        gradients = torch.autograd.grad(loss, weights)
+        with self._buffers_kept():
+            self._dropout.at(0)
+            scores = self.model(self._augment(self._tensors[0][batch], 0))
+            loss = F.cross_entropy(scores, self._tensors[1][batch])
+            gradients = torch.autograd.grad(loss, weights)
         return {
             name: (weight.detach() * gradient).abs().flatten().cpu().numpy()
             for name, weight, gradient in zip(names, weights, gradients, strict=True)
@@ -326,9 +343,9 @@ class Training:
         """Mean loss and accuracy of the model as it is on samples x (n, ...), y (n,)."""
         loss, correct = 0.0, 0
         self.model.eval()
-        for start in range(0, len(y), EVALUATION_BATCH):
-            labels = y[start : start + EVALUATION_BATCH]
-            scores = self.model(x[start : start + EVALUATION_BATCH])
+        for start in range(0, len(y), self._evaluated):
+            labels = y[start : start + self._evaluated]
+            scores = self.model(x[start : start + self._evaluated])
             loss += F.cross_entropy(scores, labels, reduction="sum").item()
             correct += int((scores.argmax(dim=1) == labels).sum())
         self.model.train()
@@ -353,6 +370,7 @@ class Training:
             "slots": {
                 name: compact(slot, connected) for name, slot in self.optimizer.slots.items()
             },
+            "buffers": {name: buffer.cpu().clone() for name, buffer in self.model.named_buffers()},
             "connections": self.connections.state_dict(),
             "sums": self._sums.state_dict(),
             "verdict": self.verdict.state_dict(),
@@ -371,6 +389,8 @@ class Training:
         if not is_same(state["config"], self.config):
             raise InputError("the checkpoint is of another configuration than this trial's")
         self.step = state["step"]
+        for name, buffer in self.model.named_buffers():
+            buffer.copy_(state["buffers"][name])
         self.connections.load_state_dict(state["connections"])
         connected = self.connections.connected()
         self.parameters.show(connected)

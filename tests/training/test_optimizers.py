@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sweeps.training.models import MLP, MLPSettings
+from sweeps.training.mlp import MLP, MLPSettings
 from sweeps.training.optimizers import (
     SGD,
     Adam,

@@ -100,6 +100,32 @@ def test_stopped_after_any_step_and_resumed_equals_uninterrupted_to_the_last_bit
         assert outcome(resumed) == expected, f"stopped after step {at}"
 
 
+CONVOLUTIONAL = [
+    {"name": "lenet", "channels": [2, 3], "hidden": [10, 8], "dropout": 0.3},
+    {"name": "vgg", "channels": [3, "pool", 4], "classifier": [8], "dropout": 0.5},
+    {"name": "resnet", "depth": 8, "width": 2},
+]
+
+
+@pytest.mark.parametrize("model", CONVOLUTIONAL, ids=lambda model: model["name"])
+def test_a_model_with_statistics_or_dropout_goes_on_to_the_last_bit_as_well(
+    config_of: ConfigOf, outcome: Outcome, model: Config
+) -> None:
+    config = config_of("set", method={"update_every": "4it"})
+    config["model"] = model
+    config["optimizer"]["batch_size"] = 300
+    whole = Training(config)
+    rows = rest(whole)
+    expected = outcome(whole)
+    assert bool(expected["buffers"]) == (model["name"] in ("vgg", "resnet"))
+    per_epoch = whole.steps_per_epoch
+    for at in range(0, whole.total_steps, 2):
+        resumed = Training(config)
+        resumed.load_state_dict(interrupted(config, at))
+        assert rest(resumed) == rows[at // per_epoch :], f"stopped after step {at}"
+        assert outcome(resumed) == expected, f"stopped after step {at}"
+
+
 def test_stopped_twice_in_one_epoch_keeps_that_epochs_metrics_whole(
     config_of: ConfigOf, outcome: Outcome
 ) -> None:

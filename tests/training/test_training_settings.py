@@ -7,9 +7,10 @@ import pytest
 
 from storage.errors import InputError
 from sweeps.training import check_training, load_dataset, steps_per_epoch
-from sweeps.training.data import DATASETS, DigitsSettings, MnistSettings
+from sweeps.training.data import DATASETS, DigitsSettings
 from sweeps.training.evolving import SetSettings
 from sweeps.training.methods import StaticSettings
+from sweeps.training.mnist import MnistSettings
 from sweeps.training.models import MODELS
 from sweeps.training.optimizers import OPTIMIZERS
 from sweeps.training.registry import METHODS
@@ -146,7 +147,21 @@ def test_published_defaults_stay() -> None:
         "digits": {"name": "digits", "validation": 0.1},
         "mnist": {"name": "mnist", "validation": 0.1, "path": None},
         "fashion_mnist": {"name": "fashion_mnist", "validation": 0.1, "path": None},
-        "mlp": {"name": "mlp", "hidden": [64, 64], "activation": "relu"},
+        "cifar10": {"name": "cifar10", "validation": 0.1, "augment": "none", "path": None},
+        "teacher": {
+            "name": "teacher", "samples": 10_000, "inputs": 64, "classes": 10,
+            "teacher_hidden": [32], "teacher_density": 0.2, "label_noise": 0.0,
+            "teacher_seed": 0, "validation": 0.1,
+        },
+        "mlp": {"name": "mlp", "hidden": [64, 64], "activation": "relu", "dropout": 0.0},
+        "lenet": {"name": "lenet", "channels": [6, 16], "hidden": [120, 84], "dropout": 0.0},
+        "vgg": {
+            "name": "vgg",
+            "channels": [64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool",
+                         512, 512, 512, "pool", 512, 512, 512, "pool"],
+            "batch_norm": True, "classifier": [512, 512], "dropout": 0.0,
+        },
+        "resnet": {"name": "resnet", "depth": 20, "width": 16, "dropout": 0.0},
         "dense": {"name": "dense"},
         "static": {"name": "static", **sparse},
         "set": {"name": "set", **sparse, **evolving},
