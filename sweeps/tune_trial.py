@@ -11,7 +11,13 @@ from ray import tune
 from cluster import metrics
 from cluster.draining import node_is_leaving
 from storage import InputError
-from sweeps.faults import ProcessLeaves, StorageFailed, describe_os_error, pack_error
+from sweeps.faults import (
+    ProcessLeaves,
+    StorageFailed,
+    describe_os_error,
+    pack_error,
+    unpack_error,
+)
 from sweeps.stop_watch import StopWatch
 from sweeps.task import TrialTask
 from sweeps.training import TrainingFailed
@@ -37,6 +43,7 @@ class TuneTrial(tune.Trainable):
         self._task = TrialTask(**config["task"])
         self._trial: Trial | None = None
         self._failure: dict[str, Any] | None = None
+        self._broken: dict[str, Any] | None = None  # what OUT answered to a trial that had begun
         self._told: dict[str, Any] = {"epoch": 0, **_WORST}
         self._watch = StopWatch(self._task.out, self._task.lock_generation, node_is_leaving)
         self._before: Any = None
@@ -52,6 +59,10 @@ class TuneTrial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """One epoch."""
+        if self._broken is not None:
+            # It lacks what it could not write: a later checkpoint would seal that in.
+            time.sleep(HALTED_PAUSE_S)
+            return self._answer(storage=self._broken)
         try:
             if self._trial is None:
                 if self._watch.stop.is_set():
@@ -67,6 +78,8 @@ class TuneTrial(tune.Trainable):
             raise  # Tune starts the trial again where it is Tune's; nobody does for a zombie
         except OSError as error:
             self._log_failure(error)
+            if self._trial is not None:
+                self._broken = pack_error(error)
             time.sleep(HALTED_PAUSE_S)
             return self._answer(storage=pack_error(error))
         except Exception as error:
@@ -93,6 +106,8 @@ class TuneTrial(tune.Trainable):
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
         """Tune asks for this once, at a trial's end; the state itself stays in OUT."""
+        if self._broken is not None:
+            raise StorageFailed(describe_os_error(unpack_error(self._broken)))
         if self._trial is not None and self._failure is None:
             try:
                 self._trial.stop_here()
