@@ -105,11 +105,12 @@ class _Compactor:
             corrupt=list(self.corrupt.values()),
         )
 
-    def _clean(self, parts: Collection[Part]) -> None:
+    def _clean(self, parts: Sequence[Part]) -> None:
         """Remove what compactions and writers that died have left."""
-        self.lock.check()
-        for orphan in self.table.orphans(parts):
-            orphan.unlink(missing_ok=True)
+        if orphans := list(self.table.orphans(parts)):
+            self._publish(tuple(parts))  # refused when another's are among them; later, the other
+            for orphan in orphans:
+                orphan.unlink(missing_ok=True)
         for folder in (self.table.folder, self.table.compact_folder):
             remove_temporaries(folder)
 

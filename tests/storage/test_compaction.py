@@ -1,4 +1,5 @@
 import json
+import os
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from snapshots import append, assert_masks, keys, manifest_path, trial
 
-from storage import InputError, MaskStore, MetricStore
+from storage import InputError, MaskStore, MetricStore, layout
 from storage.attempts import claim_attempt, entitled, read_claims
 from storage.lock import RunLock
 
@@ -125,6 +126,30 @@ def test_parts_that_a_dead_compaction_has_left_are_removed_and_never_read(store)
     assert store.verify() == []
     store.compact()
     assert files(store) == {part}
+
+
+def test_a_compaction_that_slept_removes_nothing_that_its_successor_has_published(
+    store, monkeypatch
+):
+    fill(store, [1], steps=(0, 10))
+    listed, slept = layout.names_in, []
+
+    def compacted_meanwhile(folder):
+        if folder == store.out / "masks" / "compact" and lock.generation and not slept:
+            slept.append(folder)
+            held = store.out / "lock" / f"{lock.generation}.json"
+            held.write_text("{}")  # of a host that nobody can look at, and not renewed
+            os.utime(held, (0, 0))
+            MaskStore(store.out).compact()
+        return listed(folder)
+
+    with RunLock(store.out, "run") as lock:
+        monkeypatch.setattr(layout, "names_in", compacted_meanwhile)
+        with pytest.raises(InputError, match="taken over"):
+            store.compact(lock)
+    assert slept
+    assert store.verify() == []
+    assert_masks(store, [(trial(1), 0), (trial(1), 10)])
 
 
 def test_a_running_run_keeps_others_from_compacting(store):
