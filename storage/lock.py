@@ -6,9 +6,6 @@ own expiry sees a higher number and stops.
 """
 
 import json
-import os
-import platform
-import subprocess
 import threading
 import time
 import uuid
@@ -16,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -32,38 +28,11 @@ from storage.filesystem import (
     run_folder,
     write_atomic,
 )
+from storage.processes import Process
 from storage.retrying import may_pass
 
 RENEW_EVERY_S = 10.0
 EXPIRES_AFTER_S = 60.0
-
-
-@dataclass(frozen=True)
-class Process:
-    """Enough to say whether a process still lives, for those on its machine who can see it.
-
-    Attributes:
-        host: its host name.
-        boot: the machine's boot; with the pid namespace, since containers have pids of their own.
-        pid: its number.
-        started: when it started, in the system's own terms: numbers are used again.
-    """
-
-    host: str
-    boot: str
-    pid: int
-    started: str
-
-    @classmethod
-    def current(cls) -> "Process":
-        """This process."""
-        return cls(platform.node(), _boot(), os.getpid(), _started(os.getpid()) or "")
-
-    def is_gone(self) -> bool:
-        """Whether it surely has ended; False where that cannot be told from here."""
-        if (self.host, self.boot) != (platform.node(), _boot()):
-            return False
-        return _started(self.pid) != self.started
 
 
 @dataclass(frozen=True)
@@ -287,27 +256,3 @@ def _read_holder(path: AnyPath) -> Holder:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _boot() -> str:
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return ""
-
-
-def _started(pid: int) -> str | None:
-    """When a process started; None when it has ended."""
-    if Path("/proc/self/stat").exists():
-        try:
-            text = Path(f"/proc/{pid}/stat").read_text()
-        except OSError:
-            return None
-        # The second field, the name, may hold anything, spaces and brackets included.
-        state, *fields = text.rpartition(")")[2].split()
-        return None if state in "ZX" else fields[18]
-    answer = subprocess.run(
-        ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
-    return answer.stdout.strip() or None

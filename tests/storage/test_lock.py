@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -130,6 +131,31 @@ def test_a_pid_that_was_given_to_another_process_does_not_hold(tmp_path):
         rewrite(newest(tmp_path), started="12")
         with RunLock(tmp_path, purpose="run") as lock:
             lock.check()
+
+
+def test_a_holder_that_this_user_cannot_look_at_is_not_taken_for_dead(tmp_path, monkeypatch):
+    """Another user's, on a machine whose /proc hides those."""
+    sleeper = subprocess.Popen(["sleep", "60"])
+    read_text, hidden = Path.read_text, f"/proc/{sleeper.pid}/stat"
+
+    def read_others(path):
+        if str(path) == hidden:
+            raise FileNotFoundError(2, "No such file or directory", hidden)
+        return read_text(path)
+
+    def signal_others(pid, signum):
+        raise PermissionError if pid == sleeper.pid else ProcessLookupError
+
+    with RunLock(tmp_path, purpose="run"):
+        rewrite(newest(tmp_path), pid=sleeper.pid)
+        monkeypatch.setattr(Path, "read_text", read_others)
+        with monkeypatch.context() as foreign:
+            foreign.setattr(os, "kill", signal_others)
+            foreign.setattr(os, "access", lambda path, mode: False)
+            with pytest.raises(InputError, match="in use"), RunLock(tmp_path, purpose="run"):
+                pass
+    sleeper.kill()
+    sleeper.wait()
 
 
 def test_a_holder_in_another_container_is_not_taken_for_dead(tmp_path):
