@@ -84,6 +84,7 @@ class RunLock:
         self._since = ""
         self._token = uuid.uuid4().hex  # tells two locks of one process apart
         self._stopping = False
+        self._writing = threading.Lock()  # else a renewal under way undoes what came after it
 
     def __enter__(self) -> "RunLock":
         self._since = _now()
@@ -123,15 +124,13 @@ class RunLock:
             if self._renewer is not None:
                 self._renewer.join()
             with suppress(OSError):  # then it expires
-                if self._is_mine():
-                    write_atomic(self._path(self.generation), self._content(released=True))
+                self._write(released=True)
         self.generation = 0
 
     def ask_to_stop(self) -> None:
         """Have the trials of this holder stop where they are: see `must_stop`."""
         self._stopping = True
-        if self._is_mine():
-            write_atomic(self._path(self.generation), self._content())
+        self._write()
 
     def check(self) -> None:
         """Raise InputError unless this still holds the lock; call it before what cannot be undone.
@@ -148,9 +147,16 @@ class RunLock:
     def _renew(self) -> None:
         while not self._stop.wait(RENEW_EVERY_S):
             with suppress(OSError):  # the next renewal may succeed; check() tells when it was late
-                if not self._is_mine():
+                if not self._write():
                     return
-                write_atomic(self._path(self.generation), self._content())
+
+    def _write(self, released: bool = False) -> bool:
+        """Say in OUT how it stands with this holder; whether it still is one."""
+        with self._writing:
+            mine = self._is_mine()
+            if mine:
+                write_atomic(self._path(self.generation), self._content(released))
+            return mine
 
     def look(self) -> "Seen | None":
         """Who holds the lock, for somebody who may only read OUT; None: nobody.

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from storage import CorruptFile, InputError
+from storage import lock as lock_module
 from storage.lock import RunLock
 
 HOLDER = """
@@ -177,6 +178,30 @@ def test_the_lock_is_renewed_while_it_is_held(tmp_path, monkeypatch):
             time.sleep(0.01)
         else:
             pytest.fail("not renewed")
+
+
+def test_a_wish_to_stop_outlasts_a_renewal_that_was_under_way(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock_module, "RENEW_EVERY_S", 0.01)
+    commit, begun, go_on = lock_module.write_atomic, threading.Event(), threading.Event()
+
+    def slow(path, data, **options):
+        if threading.current_thread().name == "run-lock" and not begun.is_set():
+            monkeypatch.setattr(lock_module, "RENEW_EVERY_S", 60.0)
+            begun.set()
+            go_on.wait(10)
+        commit(path, data, **options)
+
+    monkeypatch.setattr(lock_module, "write_atomic", slow)
+    with RunLock(tmp_path, purpose="run") as lock:
+        assert begun.wait(10)
+        asking = threading.Thread(target=lock.ask_to_stop)
+        asking.start()
+        asking.join(0.2)
+        go_on.set()
+        asking.join()
+        time.sleep(0.2)  # for the renewal to land, should it come after
+        assert lock_module.must_stop(tmp_path, lock.generation)
+        monkeypatch.setattr(lock_module, "RENEW_EVERY_S", 0.01)
 
 
 def test_a_lock_file_that_cannot_be_read_is_named_until_it_expires(tmp_path):
