@@ -3,8 +3,10 @@
 import errno
 import logging
 import random
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -32,6 +34,27 @@ def may_pass(error: OSError) -> bool:
     return isinstance(error, StorageUnavailable) or error.errno in _PASSING
 
 
+class _ThisThread(threading.local):
+    check: Callable[[], object] | None = None
+
+
+_this_thread = _ThisThread()
+
+
+@contextmanager
+def checking(check: Callable[[], object]) -> Iterator[None]:
+    """Inside, this thread calls nothing again before `check`, which raises if it must not.
+
+    A call may be waited for longer than a lock outlives its last renewal: what its holder was about
+    to write is not to land over its successor's work.
+    """
+    before, _this_thread.check = _this_thread.check, check
+    try:
+        yield
+    finally:
+        _this_thread.check = before
+
+
 def retried(action: Callable[[], T]) -> T:
     """What `action` gives, called again with growing pauses while its error may pass.
 
@@ -40,6 +63,7 @@ def retried(action: Callable[[], T]) -> T:
 
     Raises:
         OSError: it has not passed for `GIVE_UP_AFTER_S`, or is of another kind.
+        Exception: what the `checking` around it raises.
     """
     give_up = time.monotonic() + GIVE_UP_AFTER_S
     pause = _FIRST_PAUSE_S
@@ -54,3 +78,6 @@ def retried(action: Callable[[], T]) -> T:
         # Jitter: a thousand trials that lost the same server are not to come back as one.
         time.sleep(pause * random.uniform(0.5, 1.0))
         pause = min(2 * pause, LONGEST_PAUSE_S)
+        if check := _this_thread.check:
+            with checking(lambda: None):  # it asks the storage itself
+                check()

@@ -13,6 +13,7 @@ from storage.distance_store import check_distance_name
 from storage.errors import InputError
 from storage.filesystem import AnyPath, Location, write_atomic
 from storage.lock import RunLock
+from storage.retrying import checking
 from storage.runs import Run
 from storage.tracking import SyncResult, Tracker, redacted, resolve_uri, sync
 from sweeps.checks import check_job, check_out
@@ -115,7 +116,7 @@ def run_job(
     progress = progress or Progress()
     job = check_job(study, out, address, tracking_uri)
     request.begun = (job.folder / "run.json").exists()
-    with RunLock(job.folder, purpose="run") as lock:
+    with RunLock(job.folder, purpose="run") as lock, checking(lock.check):
         check_out(study, job.folder, job.trials)  # once more: now nobody else changes it
         run = open_run(study, job.folder, job.trials, retry_failed)
         request.begun = True

@@ -16,6 +16,7 @@ from storage.layout import STAGED_NAME
 from storage.lock import RunLock
 from storage.manifest import publish_manifest, read_manifest
 from storage.records import list_trials
+from storage.retrying import checking
 from storage.runs import Run
 from storage.trial_ids import is_trial_id
 from sweeps.checks import stored_study
@@ -42,7 +43,7 @@ class Repair:
 def repair_job(out: Location) -> Repair:
     """`repair` the run in a folder."""
     run = Run.open(out)
-    with RunLock(run.out, purpose="repair") as lock:
+    with RunLock(run.out, purpose="repair") as lock, checking(lock.check):
         return repair(run, lock)
 
 

@@ -1,12 +1,16 @@
 """Storage that fails for a moment, between one call and the next: nothing is lost or undone by it."""
 
 import errno
+import os
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from storage import MaskStore, Run
+from storage import InputError, MaskStore, Run, filesystem, retrying
+from storage.lock import RunLock
 from sweeps.faults import StorageFailed
 from sweeps.study import Study
 from sweeps.task import TrialTask
@@ -45,3 +49,30 @@ def test_a_trial_that_could_not_write_once_goes_on_only_in_another_process(
     actor.cleanup()
     run_trial(task)
     assert_equal_runs(run, peace)
+
+
+def test_a_driver_whose_write_had_to_wait_does_not_undo_its_successors(
+    small: Small, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, (task,) = begin(small())
+    record = run.record(task.trial_id)
+    write, tries = filesystem.write_file, 0
+
+    def cut_off(path: Path, data: Any) -> None:
+        nonlocal tries
+        tries += path.parent.name == "trials"
+        if tries == 1:
+            tries += 1
+            held = run.out / "lock" / f"{lock.generation}.json"
+            held.write_text("{}")  # of a host that nobody can look at, and not renewed
+            os.utime(held, (0, 0))
+            with RunLock(run.out, "run"):
+                run.write_record(replace(record, state="completed"))
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        write(path, data)
+
+    monkeypatch.setattr(filesystem, "write_file", cut_off)
+    with RunLock(run.out, "run") as lock, retrying.checking(lock.check):
+        with pytest.raises(InputError, match="taken over"):
+            run.write_record(replace(record, state="running"))
+    assert run.record(task.trial_id).state == "completed"
