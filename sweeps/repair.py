@@ -7,7 +7,7 @@ trial counts as one that has not begun: nothing of it is silently missing.
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from storage.attempts import claim_attempt, read_claims
+from storage.attempts import claim_attempt, entitled, read_claims
 from storage.checkpoints import verify_checkpoints
 from storage.errors import CorruptFile
 from storage.filesystem import AnyPath, Location, read_bytes, run_folder, write_atomic
@@ -72,7 +72,10 @@ def _repair(run: Run, problem: CorruptFile, done: Repair) -> None:
     match parts:
         case ["masks" | "metrics", "staging", trial_id, name] if is_trial_id(trial_id):
             match = STAGED_NAME.fullmatch(name)
-            if match and not _is_fenced(run, trial_id, int(match[2])):
+            # Metrics that were measured since a checkpoint are in one file, named for the last: all
+            # of them count, or none.
+            claims = read_claims(run.out, trial_id)
+            if match and entitled(int(match[1]), int(match[2]), claims):
                 _begin_again(run, trial_id, done)
         case ["masks" | "metrics" as table, "compact", name]:
             manifest = read_manifest(run.out / table)
@@ -90,12 +93,6 @@ def _repair(run: Run, problem: CorruptFile, done: Repair) -> None:
             done.beyond.append(str(problem))
             return
     _put_aside(run, path, "/".join(parts), done)
-
-
-def _is_fenced(run: Run, trial_id: str, attempt: int) -> bool:
-    """Whether nothing that an attempt wrote counts any more."""
-    claims = read_claims(run.out, trial_id)
-    return any(claim.attempt > attempt and claim.first_step < 0 for claim in claims)
 
 
 def _begin_again(run: Run, trial_id: str, done: Repair) -> None:

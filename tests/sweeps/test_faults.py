@@ -23,7 +23,7 @@ from sweeps.repair import repair_job
 from sweeps.stop_watch import StopWatch
 from sweeps.study import Study
 from sweeps.task import TrialTask
-from sweeps.trial import GivenUp, Halted, Trial, run_trial
+from sweeps.trial import FencedError, GivenUp, Halted, Trial, run_trial
 from sweeps.tune_trial import TuneTrial
 from tests.sweeps.test_trial import assert_equal_runs, run_to_end, tune_config
 
@@ -284,6 +284,26 @@ def test_a_damaged_file_is_put_aside_and_its_trial_comes_out_as_it_was(
     nothing = repair_job(run.out)
     assert not nothing.put_aside
     assert not nothing.trials
+
+
+def test_damage_in_a_file_that_does_not_count_costs_no_training(small: Small, begin: Begin) -> None:
+    run, (task,) = begin(small())
+    zombie = Trial(task)
+    zombie.step()
+    with pytest.raises(FencedError):
+        heir = Trial(task)  # goes on from the end of the first epoch
+        zombie.step()
+    run_to_end(heir)
+    run.write_record(replace(run.record(task.trial_id), state="completed"))
+    before = run.masks.index()
+    step = 2 * run.record(task.trial_id).steps_per_epoch
+    for table in ("masks", "metrics"):
+        damage(run.out / table / "staging" / task.trial_id / f"{step:08d}-a1.parquet")
+    done = repair_job(run.out)
+    assert len(done.put_aside) == 2
+    assert done.trials == set()
+    assert run.record(task.trial_id).state == "completed"
+    pd.testing.assert_frame_equal(run.masks.index(), before)
 
 
 def test_what_no_training_makes_good_is_named_and_stays(small: Small, begin: Begin) -> None:
