@@ -17,6 +17,22 @@ Fault = Literal["trial", "node", "storage"]
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
+class FencedError(Exception):
+    """A later attempt of this trial has begun elsewhere: this one must not write any more."""
+
+
+class EndedAlready(FencedError):
+    """The trial is over by its record: no attempt of it is to begin."""
+
+
+class GivenUp(Exception):
+    """The driver has recorded that this trial has failed: its processes died too often."""
+
+
+class Halted(Exception):
+    """The trial was asked to stop, and stands at a checkpoint. `step` goes on from there."""
+
+
 class ProcessLeaves(Exception):
     """The trial's process or its node is about to end; the trial stands at a checkpoint."""
 
@@ -70,8 +86,11 @@ def last_death(trial: Any) -> str:
 
 
 def fault_of(death: str) -> Fault:
-    """Whose fault a death was, from Ray's words for it (there are no others: see the tests)."""
-    if "ProcessLeaves" in death or "its node has died" in death:
+    """Whose fault a death was, from Ray's words for it (there are no others: see the tests).
+
+    An attempt that found itself replaced is no fault of the trial's: it goes on as the next one.
+    """
+    if any(sign in death for sign in ("ProcessLeaves", "FencedError: ", "its node has died")):
         return "node"
     return "storage" if "StorageFailed" in death else "trial"
 

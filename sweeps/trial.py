@@ -25,24 +25,12 @@ from storage.filesystem import AnyPath, write_atomic
 from storage.logs import log_handler
 from storage.masks import Written
 from storage.runs import Run
-from sweeps.faults import checked_data_error
+from sweeps.faults import EndedAlready, FencedError, GivenUp, Halted, checked_data_error
 from sweeps.shipped_data import data_folder
 from sweeps.task import TrialTask
 from sweeps.training.loop import Training
 
 KEPT_CHECKPOINTS = 2  # the newest, and one before it in case the newest proves unreadable
-
-
-class FencedError(Exception):
-    """A later attempt of this trial has begun elsewhere: this one must not write any more."""
-
-
-class GivenUp(Exception):
-    """The driver has recorded that this trial has failed: its processes died too often."""
-
-
-class Halted(Exception):
-    """The trial was asked to stop, and stands at a checkpoint. `step` goes on from there."""
 
 
 @dataclass
@@ -219,7 +207,7 @@ class Trial:
 
         def first_step(claims: Sequence[Claim]) -> int:
             if self._run.record(self.task.trial_id).state in ("completed", "stopped"):
-                raise FencedError("the trial has ended already")
+                raise EndedAlready("the trial has ended already")
             for checkpoint in list_checkpoints(self._folder, claims):
                 try:
                     payload = checkpoint.read()

@@ -12,6 +12,8 @@ from cluster import metrics
 from cluster.draining import node_is_leaving
 from storage import InputError
 from sweeps.faults import (
+    FencedError,
+    Halted,
     ProcessLeaves,
     StorageFailed,
     describe_os_error,
@@ -21,7 +23,7 @@ from sweeps.faults import (
 from sweeps.stop_watch import StopWatch
 from sweeps.task import TrialTask
 from sweeps.training import TrainingFailed
-from sweeps.trial import FencedError, Halted, Trial
+from sweeps.trial import Trial
 
 HALTED_PAUSE_S = 0.2  # between two answers of a trial that waits for the driver to end it
 

@@ -17,13 +17,13 @@ from cluster import watching
 from storage import CorruptFile, InputError, Run
 from storage.attempts import read_claims
 from storage.lock import RunLock, must_stop
-from sweeps.faults import checked_data_error, fault_of, why_died
+from sweeps.faults import FencedError, GivenUp, Halted, checked_data_error, fault_of, why_died
 from sweeps.leaving import Leave, leaving
 from sweeps.repair import repair_job
 from sweeps.stop_watch import StopWatch
 from sweeps.study import Study
 from sweeps.task import TrialTask
-from sweeps.trial import FencedError, GivenUp, Halted, Trial, run_trial
+from sweeps.trial import Trial, run_trial
 from sweeps.tune_trial import TuneTrial
 from tests.sweeps.test_trial import assert_equal_runs, run_to_end, tune_config
 
@@ -191,6 +191,8 @@ def test_only_an_error_that_is_the_trials_own_counts_as_wrong_data() -> None:
         ("The actor died because its node has died. Node Id: 1", "node"),
         ("ray::TuneTrial.train()\nsweeps.faults.ProcessLeaves: this process", "node"),
         ("ray::TuneTrial.save()\nsweeps.faults.StorageFailed: /out: No space left", "storage"),
+        ("ray::TuneTrial.train()\nsweeps.faults.FencedError: attempt 1 has been replaced", "node"),
+        ("ray::TuneTrial.train()\nsweeps.faults.EndedAlready: the trial has ended", "trial"),
         ("The actor died unexpectedly\nits worker process has died", "trial"),
         ("", "trial"),
     ],

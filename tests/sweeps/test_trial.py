@@ -12,11 +12,12 @@ from safetensors.numpy import load_file
 
 from storage import Run
 from storage.attempts import read_claims
+from sweeps.faults import FencedError
 from sweeps.study import Study
 from sweeps.task import TrialTask
 from sweeps.training import TrainingFailed, load_model
 from sweeps.training.data import DATASETS, load_dataset
-from sweeps.trial import FencedError, Trial, run_trial
+from sweeps.trial import Trial, run_trial
 from sweeps.tune_trial import TuneTrial
 
 Small = Callable[..., Study]
