@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -89,7 +90,8 @@ class RecordKeeper(tune.Callback):
         completed = bool(result.get("completed"))  # by itself, early stopping included
         self._settle(trial, state="completed" if completed else "stopped", metrics=metrics)
         if completed and self.error is None:
-            drop_checkpoints(self._run, trial_name(trial))
+            with suppress(OSError):  # Tune would begin the trial again; the next start drops them
+                drop_checkpoints(self._run, trial_name(trial))
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial's process died and Tune starts another; only its own deaths are to count."""

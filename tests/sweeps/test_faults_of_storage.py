@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,9 @@ import pytest
 from storage import InputError, MaskStore, Run, filesystem, retrying
 from storage.lock import RunLock
 from sweeps.faults import StorageFailed
+from sweeps import record_keeper
+from sweeps.progress import Counts
+from sweeps.record_keeper import RecordKeeper
 from sweeps.study import Study
 from sweeps.task import TrialTask
 from sweeps.trial import run_trial
@@ -75,4 +79,24 @@ def test_a_driver_whose_write_had_to_wait_does_not_undo_its_successors(
     with RunLock(run.out, "run") as lock, retrying.checking(lock.check):
         with pytest.raises(InputError, match="taken over"):
             run.write_record(replace(record, state="running"))
+    assert run.record(task.trial_id).state == "completed"
+
+
+def test_a_trial_is_completed_although_its_checkpoints_cannot_be_removed(
+    small: Small, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = small()
+    run, (task,) = begin(study)
+    row = run_trial(task)
+
+    def away(*arguments: Any) -> None:
+        raise retrying.StorageUnavailable(errno.EIO, "no answer", "checkpoints")
+
+    monkeypatch.setattr(record_keeper, "drop_checkpoints", away)
+    with RunLock(run.out, "run") as lock:
+        keeper = RecordKeeper(study, run, lock, run.records(), Counts(1), lambda counts: None)
+        result = {"epoch": study.epochs, "row": row, "completed": True}
+        trial = SimpleNamespace(config={"task": {"trial_id": task.trial_id}}, last_result=result)
+        keeper.on_trial_complete(0, [], trial)
+    assert keeper.error is None
     assert run.record(task.trial_id).state == "completed"
