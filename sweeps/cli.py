@@ -10,7 +10,7 @@ from rich.console import Console
 
 from cluster import resolve_address
 from storage.errors import InputError
-from sweeps.cut_short import INTERRUPTED, CutShort, ended_by_signals, resumable
+from sweeps.cut_short import INTERRUPTED, CutShort, code_of, ended_by_signals, resumable
 from sweeps.import_command import import_command
 from sweeps.launch_command import launch_command
 from sweeps.leaving import TERMINATED
@@ -282,7 +282,7 @@ def main() -> None:
     except OSError as error:  # a folder that cannot be written, too long a name, a full disk
         where = f" {error.filename}" if error.filename else ""
         _err.print(f"error:{where}: {error.strerror or error}", style="red")
-        code = 2
+        code = code_of(error)
     except click.ClickException as error:
         error.show()
         code = error.exit_code

@@ -6,10 +6,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from cluster.errors import ClusterFailed
+from storage.retrying import may_pass
 from sweeps.faults import FULL, describe_os_error
 from sweeps.leaving import Leave, LeaveRequest, leaving
 
 FAILED = 1
+WRONG = 2
 INTERRUPTED = 130  # what a shell gives for a program that Ctrl-C ended
 
 
@@ -67,6 +69,11 @@ def ended_by_signals() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def code_of(error: OSError) -> int:
+    """The exit code for an error of a file: whether the input is wrong, or the storage in need."""
+    return FAILED if error.errno in FULL or may_pass(error) else WRONG
 
 
 def _storage_error(error: OSError, out: str) -> str:

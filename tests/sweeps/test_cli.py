@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from storage import Run
+from storage import retrying
 from sweeps.cli import main
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -215,6 +216,19 @@ def test_sync_to_a_server_that_is_down_warns_with_code_0(cli: Cli, finished: Pat
     code, printed, complaint = cli("sync", finished, "--tracking-uri", "http://127.0.0.1:9")
     assert (code, printed) == (0, "")
     assert one_line(complaint).startswith("warning: ")
+
+
+@pytest.mark.parametrize("command", ["resume", "verify", "sync", "report", "status"])
+def test_storage_that_is_away_gives_code_1(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr(retrying, "GIVE_UP_AFTER_S", 0.0)
+    for name, value in (("ACCESS_KEY_ID", "a"), ("SECRET_ACCESS_KEY", "b"), ("REGION", "x"),
+                        ("ENDPOINT_URL", "http://127.0.0.1:9")):  # fmt: skip
+        monkeypatch.setenv(f"AWS_{name}", value)
+    code, _, complaint = cli(command, "s3://away/out")
+    assert code == 1
+    assert "s3://away/out/run.json" in one_line(complaint)
 
 
 def test_studies_and_schema_are_printed(cli: Cli) -> None:
