@@ -18,6 +18,7 @@ TERMINATED = 143  # what a shell gives for a program that SIGTERM ended
 CUT_SHORT = 1  # for any other reason
 
 LEAVE_WITHIN_S = 25.0
+LAST_WORDS_S = 1.0
 LEAVE_LOST_WITHIN_S = 10.0  # Ray itself ends a process that has lost its cluster, without a word
 
 
@@ -110,10 +111,11 @@ class LeaveRequest:
         self._timer.start()
 
     def _leave_now(self) -> None:
-        try:
-            self._last_words(self.why)
-        finally:
-            os._exit(self.code)
+        # In a thread: whoever reads stderr may stand still.
+        last_words = threading.Thread(target=self._last_words, args=(self.why,), daemon=True)
+        last_words.start()
+        last_words.join(LAST_WORDS_S)
+        os._exit(self.code)
 
 
 @contextmanager

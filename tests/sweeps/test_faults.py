@@ -4,6 +4,8 @@ import errno
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -159,6 +161,32 @@ def test_sigterm_ends_a_job_at_once_and_waits_where_trials_are_to_halt() -> None
     with pytest.raises(Leave):
         patiently()
     assert reached
+
+
+LEAVES_WITH_NOBODY_READING = """
+import os, signal, sys, threading
+from sweeps import leaving
+leaving.LEAVE_WITHIN_S = leaving.LAST_WORDS_S = 0.1
+with leaving.leaving() as request, request.patiently():
+    os.set_blocking(2, False)
+    try:
+        while True:
+            os.write(2, b"x" * 4096)
+    except BlockingIOError:
+        os.set_blocking(2, True)
+    os.kill(os.getpid(), signal.SIGTERM)
+    while True:
+        threading.Event().wait(1)
+"""
+
+
+def test_a_process_whose_last_words_nobody_reads_ends_all_the_same() -> None:
+    command = [sys.executable, "-c", LEAVES_WITH_NOBODY_READING]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        try:
+            assert process.wait(60) == 143
+        finally:
+            process.kill()
 
 
 def test_a_lost_cluster_ends_a_job_even_where_it_is_patient() -> None:
