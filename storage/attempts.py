@@ -7,6 +7,7 @@ be dead goes on writing them.
 
 import os
 import socket
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ from storage.filesystem import (
 )
 from storage.sealed_json import to_json
 from storage.trial_ids import check_trial_id, is_trial_id
+
+EMPTY_FOR_S = 60.0  # after which nobody is about to write a claim's content any more
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,11 @@ def claim_attempt(out: Location, trial_id: str, first_step: FirstStep) -> Claim:
     """
     folder = _folder(out, trial_id)
     while True:
-        earlier = read_claims(out, trial_id)
+        numbers = list_attempts(out, trial_id)
+        earlier = _read_claims(folder, trial_id, numbers)
         claim = Claim(
             trial_id=trial_id,
-            attempt=earlier[-1].attempt + 1 if earlier else 1,
+            attempt=max(numbers, default=0) + 1,
             first_step=first_step(earlier) if callable(first_step) else first_step,
             claimed_at=datetime.now(UTC).isoformat(),
             host=socket.gethostname(),
@@ -74,8 +78,7 @@ def read_claims(out: Location, trial_id: str) -> list[Claim]:
     Raises:
         CorruptFile: one of them cannot be read.
     """
-    folder = _folder(out, trial_id)
-    return [_read_claim(folder, trial_id, attempt) for attempt in list_attempts(out, trial_id)]
+    return _read_claims(_folder(out, trial_id), trial_id, list_attempts(out, trial_id))
 
 
 def read_all_claims(out: Location) -> dict[str, list[Claim]]:
@@ -110,6 +113,29 @@ def is_current(out: Location, claim: Claim) -> bool:
 
 def _folder(out: Location, trial_id: str) -> AnyPath:
     return run_folder(out) / "attempts" / check_trial_id(trial_id)
+
+
+def _read_claims(folder: AnyPath, trial_id: str, attempts: Sequence[int]) -> list[Claim]:
+    found = []
+    for attempt in attempts:
+        try:
+            found.append(_read_claim(folder, trial_id, attempt))
+        except CorruptFile:
+            if not _was_left_empty(folder / f"{attempt}.json"):
+                raise
+    return found
+
+
+def _was_left_empty(path: AnyPath) -> bool:
+    """Whether the maker of a claim has died before it wrote anything, so that it began nothing.
+
+    A file system without links shows a file's name before its content.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return False
+    return found.st_size == 0 and time.time() - found.st_mtime > EMPTY_FOR_S
 
 
 def _read_claim(folder: AnyPath, trial_id: str, attempt: int) -> Claim:

@@ -52,12 +52,17 @@ def _link(temporary: Path, path: Path) -> bool | None:
 def _create_without_links(path: Path, data: bytes) -> bool:
     """Weaker than a link: the name is there a moment before its content."""
     try:
-        with path.open("xb") as file:
+        file = path.open("xb")
+    except FileExistsError:
+        return False
+    try:
+        with file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-    except FileExistsError:
-        return False
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
     return True
 
 

@@ -1,4 +1,5 @@
 import json
+import os
 import threading
 
 import pytest
@@ -83,6 +84,23 @@ def test_a_claim_that_cannot_be_read_is_named(tmp_path, content):
     with pytest.raises(CorruptFile) as error:
         read_claims(tmp_path, trial(1))
     assert error.value.path == str(path)
+
+
+def test_a_claim_whose_maker_died_before_its_content_is_passed_over(tmp_path):
+    first = claim_attempt(tmp_path, trial(1), -1)
+    path = tmp_path / "attempts" / trial(1) / "2.json"
+    path.touch()
+    with pytest.raises(CorruptFile):  # somebody may be about to write it
+        claim_attempt(tmp_path, trial(1), 5)
+    os.utime(path, (0, 0))
+    assert read_claims(tmp_path, trial(1)) == [first]
+    third = claim_attempt(tmp_path, trial(1), 5)
+    assert third.attempt == 3
+    assert read_claims(tmp_path, trial(1)) == [first, third]
+    path.with_name("3.json").write_text("{")
+    os.utime(path.with_name("3.json"), (0, 0))
+    with pytest.raises(CorruptFile):
+        read_claims(tmp_path, trial(1))
 
 
 @pytest.mark.parametrize(

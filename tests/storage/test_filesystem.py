@@ -1,3 +1,4 @@
+import errno
 import os
 import threading
 import time
@@ -104,6 +105,23 @@ def test_of_many_that_create_a_file_exactly_one_wins(tmp_path, monkeypatch, link
     assert len(won) == 1
     assert (tmp_path / "deep" / "claim").read_text() == str(won[0])
     assert os.listdir(tmp_path / "deep") == ["claim"]
+
+
+def test_where_there_are_no_links_a_full_disk_leaves_no_file(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(1, "no links here")
+
+    def full(descriptor):
+        if os.readlink(f"/proc/self/fd/{descriptor}").endswith("claim"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with monkeypatch.context() as crowded:
+        crowded.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            create_exclusive(tmp_path / "claim", b"mine")
+    assert os.listdir(tmp_path) == []
+    assert create_exclusive(tmp_path / "claim", b"mine")
 
 
 def test_a_writer_survives_that_its_empty_folder_is_removed_again_and_again(tmp_path):
