@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from storage.errors import InputError
-from storage.filesystem import write_atomic
+from storage.filesystem import AnyPath, write_atomic
+from storage.retrying import retried
 from storage.runs import Run
 from sweeps.plan import PlannedTrial
 from sweeps.readable import readable_bytes
@@ -89,20 +90,25 @@ def ship_data(run: Run, needed: Sequence[NeededData]) -> int:
             if not there.exists() or there.stat().st_size != size:
                 write_atomic(there, file.read_bytes())
                 written += size
+        write_atomic(_mark(run, data.checksum), b"")  # last: now trials may take them
     return written
+
+
+def _mark(run: Run, checksum: str) -> AnyPath:
+    """What says that all files of a data set are in OUT: a driver may die between two of them."""
+    return run.out / "data" / f"{checksum}.whole"
 
 
 def data_folder(run: Run, checksum: str, path: str | None) -> str | None:
     """Where a trial on this machine finds its data: in OUT if it was shipped, else at `path`."""
-    shipped: Any = run.out / "data" / checksum
-    if isinstance(shipped, Path):
-        return str(shipped) if shipped.is_dir() else path
-    files = list(shipped.iterdir()) if shipped.is_dir() else []
-    if not files:
+    if not retried(_mark(run, checksum).is_file):
         return path
+    shipped = run.out / "data" / checksum
+    if isinstance(shipped, Path):
+        return str(shipped)
     # An object store: one copy a machine, for all trials there.
     folder = Path(tempfile.gettempdir()) / f"toposweep-{os.getuid()}" / "data" / checksum
-    for file in files:
+    for file in shipped.iterdir():
         here = folder / file.name
         if not here.exists() or here.stat().st_size != file.stat().st_size:
             write_atomic(here, file.read_bytes())

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from storage.errors import InputError
+from storage.filesystem import write_atomic
 from storage.masks import LayerMask
 from storage.records import TrialRecord
 from storage.runs import Run
@@ -17,6 +18,7 @@ from sweeps.plan import plan_trials
 from sweeps.report_data import read_run
 from sweeps.report_structure import structure_section
 from sweeps.sections import section_schema
+from sweeps import shipped_data
 from sweeps.shipped_data import data_folder, needed_data, ship_data
 from sweeps.study import Study, check_study
 from sweeps.training import load_dataset
@@ -130,7 +132,9 @@ def test_data_sets_that_differ_in_settings_are_needed_each(tmp_path: Path) -> No
     assert "its checksum there is" in str(other.problem_here())
 
 
-def test_cifar10_is_shipped_to_nodes_that_lack_it(cifar_folder: Path, tmp_path: Path) -> None:
+def test_cifar10_is_shipped_whole_to_nodes_that_lack_it(
+    cifar_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     planned = study(
         data={"name": "cifar10", "path": str(cifar_folder), "augment": "set"},
         optimizer={"batch_size": 10},
@@ -141,7 +145,20 @@ def test_cifar10_is_shipped_to_nodes_that_lack_it(cifar_folder: Path, tmp_path: 
     assert all("path" not in trial.config["data"] for trial in trials)
     (needed,) = needed_data(trials)
     run = Run.create(tmp_path / "run", "tiny", "name: tiny\n", {})
-    assert ship_data(run, [needed]) == sum(file.stat().st_size for file in needed.files())
+    copied: list[Path] = []
+
+    def killed(path: Path, content: bytes) -> None:
+        if len(copied) == 2:
+            raise SystemExit
+        copied.append(path)
+        write_atomic(path, content)
+
+    with monkeypatch.context() as dying, pytest.raises(SystemExit):
+        dying.setattr(shipped_data, "write_atomic", killed)
+        ship_data(run, [needed])
+    assert data_folder(run, needed.checksum, str(cifar_folder)) == str(cifar_folder)
+    size = sum(file.stat().st_size for file in needed.files())
+    assert ship_data(run, [needed]) == size - sum(path.stat().st_size for path in copied)
     assert ship_data(run, [needed]) == 0
     for file in cifar_folder.iterdir():
         file.unlink()
