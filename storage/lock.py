@@ -9,7 +9,7 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -33,6 +33,7 @@ from storage.retrying import may_pass
 
 RENEW_EVERY_S = 10.0
 EXPIRES_AFTER_S = 60.0
+LOOK_EVERY_S = 1.0  # of who waits for a sign of life
 
 
 @dataclass(frozen=True)
@@ -235,6 +236,29 @@ def must_stop(out: Location, generation: int) -> bool:
     except FileNotFoundError:
         return True
     return holder.released or holder.stopping
+
+
+def outwait(out: Location, say: Callable[[str], object]) -> None:
+    """Wait while a holder of the lock may well be dead, so that it then is free or surely held.
+
+    That is one whose process cannot be seen from here and that renews nothing, until its lock has
+    expired. A scheduler may begin a job on another host seconds after the last one was killed.
+
+    Args:
+        out: the run's folder.
+        say: called once with one line, where there is something to wait for.
+    """
+    lock = RunLock(out, "look")
+    first = seen = lock.look()
+    if first is None or first.holder.process.is_near:
+        return
+    process = first.holder.process
+    say(f"{lock.out} is in use by pid {process.pid} on {process.host}, or was when that died: "
+        "waiting for a sign of life")  # fmt: skip
+    give_up = time.monotonic() + EXPIRES_AFTER_S + RENEW_EVERY_S
+    while seen == first and time.monotonic() < give_up:
+        time.sleep(LOOK_EVERY_S)
+        seen = lock.look()
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from cluster import ClusterFailed, resolve_address
 from storage.distance_store import check_distance_name
 from storage.errors import InputError
 from storage.filesystem import AnyPath, Location, write_atomic
-from storage.lock import RunLock
+from storage.lock import RunLock, outwait
 from storage.retrying import checking
 from storage.runs import Run
 from storage.tracking import SyncResult, Tracker, redacted, resolve_uri, sync
@@ -116,6 +116,7 @@ def run_job(
     progress = progress or Progress()
     job = check_job(study, out, address, tracking_uri)
     request.begun = (job.folder / "run.json").exists()
+    outwait(job.folder, progress.note)
     with RunLock(job.folder, purpose="run") as lock, checking(lock.check):
         check_out(study, job.folder, job.trials)  # once more: now nobody else changes it
         run = open_run(study, job.folder, job.trials, retry_failed)

@@ -127,6 +127,50 @@ def test_a_holder_of_another_machine_is_free_only_when_it_has_not_renewed(tmp_pa
         assert third.generation == 3
 
 
+def far_away(out, renewed_ago=0.0):
+    """Make the newest holder one that nobody here can see."""
+    rewrite(newest(out), host="elsewhere")
+    at = time.time() - renewed_ago
+    os.utime(newest(out), (at, at))
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(lock_module, "EXPIRES_AFTER_S", 1.0)
+    monkeypatch.setattr(lock_module, "LOOK_EVERY_S", 0.01)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_silent_holder_of_another_machine_is_waited_for_until_it_has_expired(tmp_path):
+    said = []
+    with RunLock(tmp_path, purpose="run"):
+        far_away(tmp_path, renewed_ago=0.5)
+        lock_module.outwait(tmp_path, said.append)
+        with RunLock(tmp_path, purpose="run") as successor:
+            assert successor.generation == 2
+    assert len(said) == 1
+    assert "on elsewhere" in said[0]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_holder_of_another_machine_that_renews_is_waited_for_no_longer(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock_module, "EXPIRES_AFTER_S", 60.0)
+    with RunLock(tmp_path, purpose="run"):
+        far_away(tmp_path, renewed_ago=5.0)
+        renewal = threading.Timer(0.2, os.utime, [newest(tmp_path)])
+        renewal.start()
+        lock_module.outwait(tmp_path, lambda line: None)
+        renewal.join()
+        with pytest.raises(InputError, match="on elsewhere"), RunLock(tmp_path, purpose="run"):
+            pass
+
+
+def test_a_holder_that_can_be_seen_from_here_is_not_waited_for(tmp_path, other_process):
+    said = []
+    lock_module.outwait(tmp_path, said.append)
+    assert said == []
+
+
 def test_a_pid_that_was_given_to_another_process_does_not_hold(tmp_path):
     with RunLock(tmp_path, purpose="run"):
         rewrite(newest(tmp_path), started="12")
