@@ -174,7 +174,8 @@ class Trial:
         self._await_snapshot()
 
     def _on_step(self, step: int) -> None:
-        if step % self._snapshot_steps == 0 or step == self.training.total_steps:
+        last = step == self.training.total_steps or self.training.ends_round(step)
+        if last or step % self._snapshot_steps == 0:
             self._commit_snapshot()
         # At the end of an epoch the checkpoint waits until the epoch's metrics are known.
         ends_epoch = step % self.training.steps_per_epoch == 0

@@ -59,6 +59,19 @@ def test_snapshots_in_the_middle_of_an_epoch(small: Small, begin: Begin) -> None
     assert run.masks.index()["step"].drop_duplicates().tolist() == expected
 
 
+def test_each_round_of_a_lottery_ends_with_a_snapshot_of_its_ticket(
+    small: Small, begin: Begin
+) -> None:
+    method = {"name": "lottery", "density": 0.25, "rounds": 2}
+    run, (task,) = begin(small(method=method, epochs=6, snapshot_every="100ep"))
+    run_trial(task)
+    index = run.masks.index(with_config=False)
+    hidden = index[index["layer"] == "hidden_1"].set_index("step")["nnz"]
+    per_epoch = task_steps(run, task) // 6
+    assert hidden.index.tolist() == [0, 2 * per_epoch, 4 * per_epoch, 6 * per_epoch]
+    assert hidden.tolist() == [1024, 1024, 512, 256]
+
+
 @pytest.mark.parametrize("method", [{"name": "dense"}, {"name": "static"}, {"name": "set"}])
 @pytest.mark.parametrize("checkpoint_every", ["1ep", "2ep", "5it"])
 def test_a_trial_that_died_ends_as_one_that_did_not(
