@@ -63,7 +63,7 @@ def test_each_round_of_a_lottery_ends_with_a_snapshot_of_its_ticket(
     small: Small, begin: Begin
 ) -> None:
     method = {"name": "lottery", "density": 0.25, "rounds": 2}
-    run, (task,) = begin(small(method=method, epochs=6, snapshot_every="100ep"))
+    run, (task,) = begin(small(method=method, epochs=6, snapshot_every="6ep"))
     run_trial(task)
     index = run.masks.index(with_config=False)
     hidden = index[index["layer"] == "hidden_1"].set_index("step")["nnz"]
