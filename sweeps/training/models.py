@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from sweeps.training.positions import Positions
 from sweeps.training.settings import Settings
+from sweeps.training.sparse_linear import SparseLinear
 from sweeps.training.streams import Purpose, Streams
 
 Role = Literal["hidden", "output"]
@@ -48,7 +50,11 @@ class Layer:
 
 
 class Model(Protocol):
-    """What the loop asks of a model class; an instance is an ``nn.Module`` as well."""
+    """What the loop asks of a model class; an instance is an ``nn.Module`` as well.
+
+    A class with ``takes_sparse = True`` takes a fourth argument, ``sparse``: the positions of the
+    layers that are to be ``SparseLinear``, by name.
+    """
 
     Settings: ClassVar[type[Any]]
 
@@ -103,14 +109,24 @@ class SReLU(nn.Module):
 
 
 class MLP(nn.Module):
-    """Linear layers with an activation between them; the last one gives the class scores."""
+    """Linear layers with an activation between them; the last one gives the class scores.
+
+    ``sparse``: the layers that are made of their connections alone, and their sorted positions.
+    """
 
     Settings = MLPSettings
+    takes_sparse = True
 
-    def __init__(self, settings: MLPSettings, input_shape: tuple[int, ...], n_classes: int) -> None:
+    def __init__(
+        self,
+        settings: MLPSettings,
+        input_shape: tuple[int, ...],
+        n_classes: int,
+        sparse: Mapping[str, Positions] | None = None,
+    ) -> None:
         super().__init__()
         layers = self.layers(settings, input_shape, n_classes)
-        self.linear = nn.ModuleDict({layer.name: _linear(*layer.shape) for layer in layers})
+        self.linear = nn.ModuleDict({layer.name: _linear(layer, sparse or {}) for layer in layers})
         self.activation = nn.ModuleDict()
         if settings.activation == "srelu":
             self.activation.update({layer.name: SReLU(layer.shape[0]) for layer in layers[:-1]})
@@ -152,9 +168,15 @@ class MLP(nn.Module):
         return x
 
 
-def _linear(n_out: int, n_in: int) -> nn.Linear:
-    """A linear layer of zeros; through the meta device, because the usual start would draw from
-    torch's global generator only to be drawn again from the trial's streams."""
+def _linear(layer: Layer, sparse: Mapping[str, Positions]) -> nn.Module:
+    """A linear layer of zeros; where ``sparse`` has its connections, of these alone.
+
+    Through the meta device, because the usual start would draw from
+    torch's global generator only to be drawn again from the trial's streams.
+    """
+    if layer.name in sparse:
+        return SparseLinear(layer.shape, sparse[layer.name])
+    n_out, n_in = layer.shape
     linear = nn.Linear(n_in, n_out, device="meta").to_empty(device=torch.get_default_device())
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)

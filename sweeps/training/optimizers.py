@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import Field
 from torch import Tensor
 
-from sweeps.training.parameters import MaskedParameters
+from sweeps.training.parameters import Parameters
 from sweeps.training.settings import Settings
 
 Rate = Annotated[float, Field(gt=0)]
@@ -53,7 +53,7 @@ class SGD:
 
     Settings = SGDSettings
 
-    def __init__(self, settings: SGDSettings, parameters: MaskedParameters) -> None:
+    def __init__(self, settings: SGDSettings, parameters: Parameters) -> None:
         self.settings = settings
         self.parameters = parameters
         self.slots = {name: parameters.new_slot() for name in self.slot_names(settings)}
@@ -90,7 +90,7 @@ class Adam:
     betas = (0.9, 0.999)
     eps = 1e-8
 
-    def __init__(self, settings: AdamSettings, parameters: MaskedParameters) -> None:
+    def __init__(self, settings: AdamSettings, parameters: Parameters) -> None:
         self.settings = settings
         self.parameters = parameters
         self.slots = {name: parameters.new_slot() for name in self.slot_names(settings)}
@@ -112,7 +112,7 @@ class Adam:
 OPTIMIZERS: Mapping[str, Any] = {"sgd": SGD, "adam": Adam}
 
 
-def _decay(parameters: MaskedParameters, weight_decay: float) -> None:
+def _decay(parameters: Parameters, weight_decay: float) -> None:
     if weight_decay:
         n = parameters.n_weights
         parameters.gradients[:n].add_(parameters.values[:n], alpha=weight_decay)
