@@ -4,8 +4,8 @@
 
 Whole steps (batch, forwards, backwards, momentum SGD) of a 784-w-w-w-10 network, one torch thread.
 The two take turns, some steps each, and of each the turn of the least processor time counts, so
-that a busy machine is busy for both. `auto` is what compute.py chooses. --large: a 784-20000-20000-10 SET network at
-0.05%, its seconds a step and the process's peak memory.
+that a busy machine is busy for both. `auto` is what compute.py chooses. --large: a
+784-20000-20000-10 SET network at 0.05%, its seconds a step and the process's peak memory.
 """
 
 import os
@@ -39,7 +39,7 @@ def config(hidden: list[int], batch_size: int, method: dict[str, Any]) -> dict[s
 
 
 def in_turns(runs: list[Callable[[], int]], seconds: float) -> list[float]:
-    """Microseconds of processor time a step of each; a run makes some steps and returns how many."""
+    """Microseconds of processor time a step; a run makes some steps and returns how many."""
     best = [float("inf")] * len(runs)
     for run in runs:
         run()
@@ -99,8 +99,8 @@ def large(folder: str) -> None:
     epochs = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"784-20000-20000-10, SET 0.05%, {training.compute}: built in {built:.1f} s, "
-          f"{step / 1e6:.3f} s a step, two epochs of {training.steps_per_epoch} steps with an update"
-          f" {epochs:.1f} s, peak {peak:.2f} GB")  # fmt: skip
+          f"{step / 1e6:.3f} s a step, two epochs of {training.steps_per_epoch} steps with an "
+          f"update {epochs:.1f} s, peak {peak:.2f} GB")  # fmt: skip
 
 
 def main() -> None:
