@@ -47,6 +47,8 @@ class Parameters(Protocol):
 
     def new_slot(self) -> Tensor: ...
 
+    def where(self, name: str) -> slice: ...
+
     def show(
         self, connected: Mapping[str, Positions], slots: MutableMapping[str, Tensor]
     ) -> None: ...
@@ -114,6 +116,10 @@ class MaskedParameters:
     def new_slot(self) -> Tensor:
         """Zeros for an optimiser, one number a parameter."""
         return torch.zeros_like(self.values)
+
+    def where(self, name: str) -> slice:
+        """Where a masked layer's weights lie in ``values`` and in every slot."""
+        return self._slices[name]
 
     def show(self, connected: Mapping[str, Positions], slots: MutableMapping[str, Tensor]) -> None:
         """Let these be the connections; weights and slots are yet to be filled."""

@@ -61,6 +61,10 @@ class SparseParameters:
         """Zeros for an optimiser, one number a parameter."""
         return torch.zeros_like(self.values)
 
+    def where(self, name: str) -> slice:
+        """Where a masked layer's weights lie in ``values`` and in every slot."""
+        return self._slices[name]
+
     def show(self, connected: Mapping[str, Positions], slots: MutableMapping[str, Tensor]) -> None:
         """Let these be the connections, with weights and slots of zeros."""
         rest = self.n_masked
