@@ -17,6 +17,7 @@ from sweeps.training import Training, estimate, load_model, weights
 from sweeps.training.compute import choose_compute
 from sweeps.training.config import parse_config
 from sweeps.training.data import DigitsSettings, load_dataset
+from sweeps.training.models import MLP
 from sweeps.training.registry import METHODS
 
 Config = dict[str, Any]
@@ -134,7 +135,7 @@ def chosen(config: Config, device: str = "cpu", asked: Any = "auto") -> str:
 
 
 def test_auto_takes_connections_alone_where_layers_are_wide_and_sparse(
-    config_of: ConfigOf,
+    config_of: ConfigOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def of(method: str, width: int, density: float, **more: Any) -> Config:
         model = {"hidden": [width] * 3}
@@ -148,6 +149,11 @@ def test_auto_takes_connections_alone_where_layers_are_wide_and_sparse(
     assert chosen(of("snfs", 784, 0.05)) == "masked"
     assert chosen(config_of("dense", model={"hidden": [784] * 3})) == "masked"
     assert chosen(of("set", 784, 0.05), device="cuda") == "masked"
+    with monkeypatch.context() as patch:  # as a model with convolutions
+        patch.setattr(MLP, "takes_sparse", False)
+        assert chosen(of("set", 784, 0.05)) == "masked"
+        with pytest.raises(InputError, match=r"resources\.compute: 'sparse' .* model mlp"):
+            chosen(of("set", 784, 0.05), asked="sparse")
     with pytest.raises(InputError, match="on a GPU"):
         chosen(of("set", 784, 0.05), device="cuda", asked="sparse")
 

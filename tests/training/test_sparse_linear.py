@@ -12,6 +12,7 @@ from torch import nn
 
 from sweeps.training import positions
 from sweeps.training.masking import Change
+from sweeps.training.models import SReLU
 from sweeps.training.parameters import MaskedParameters, carried
 from sweeps.training.sparse_linear import SparseLinear
 from sweeps.training.sparse_parameters import SparseParameters
@@ -96,9 +97,10 @@ def test_what_a_watched_pass_leaves_multiplies_out_to_the_gradient_of_all_weight
 
 def test_an_activation_between_two_such_layers_is_nowhere_copied_into_another_order() -> None:
     first, second = layer_of(np.eye(5, 4, dtype=bool)), layer_of(np.ones((3, 5), dtype=bool))
-    hidden = torch.relu(first(torch.ones(7, 4)))
-    assert hidden.t().is_contiguous()
-    assert second(hidden).t().is_contiguous()
+    for activation in (torch.relu, SReLU(5)):
+        hidden = activation(first(torch.ones(7, 4)))
+        assert hidden.t().is_contiguous()
+        assert second(hidden).t().is_contiguous()
 
 
 class Network(nn.Module):
