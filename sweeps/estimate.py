@@ -68,13 +68,15 @@ def _timed_kind(study: Study, trial: PlannedTrial) -> str:
         return repr({key: value for key, value in config.items() if key != "seeds"})
     optimizer, method = config["optimizer"], config["method"]
     momentum = bool(optimizer.get("momentum"))
-    step = optimizer["name"], momentum, optimizer["batch_size"]
+    step = optimizer["name"], momentum, optimizer["batch_size"], optimizer["mixed_precision"]
     return repr((config["data"], config["model"], step, method["name"], method.get("mask_output")))
 
 
 def _seconds_per_epoch(study: Study, trial: PlannedTrial) -> float:
     cost = _estimate(study, trial)
-    learned = cost.parameters if cost.compute == "masked" else sum(cost.connections.values())
+    learned, multiplications = cost.parameters, cost.multiplications
+    if cost.compute == "sparse":
+        learned = multiplications = sum(cost.connections.values())
     dataset = load_dataset(parse_config(trial.config).data, trial.data_path)
     # Two steps, forwards and backwards, and an evaluation.
     samples = 6 * trial.config["optimizer"]["batch_size"] + len(dataset.y_test)
@@ -82,7 +84,7 @@ def _seconds_per_epoch(study: Study, trial: PlannedTrial) -> float:
     free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
     if (
         learned > TIMED_PARAMETERS
-        or learned * samples > TIMED_MULTIPLICATIONS
+        or multiplications * samples > TIMED_MULTIPLICATIONS
         or 2 * cost.memory_bytes > free  # building doubles it for a moment
     ):
         return math.nan

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from sweeps.training.config import TrialConfig
 from sweeps.training.connections import Connections
-from sweeps.training.data import Dataset
+from sweeps.training.dataset import Dataset
+from sweeps.training.dropout import Draws
 from sweeps.training.positions import Positions
 from sweeps.training.rules import FloatArray
 from sweeps.training.streams import Purpose
@@ -54,6 +55,7 @@ def dense_saliency(
     layers = trial.layers(dataset)
     model = build_model(trial, dataset, x.device)
     draw_weights(model, Connections(layers, {}), trial)
+    Draws(model, trial.streams).at(0)
     loss = F.cross_entropy(model(x), y)
     names = [layer.name for layer in trial.method.masked(layers)]
     weights = [model.weight(name) for name in names]

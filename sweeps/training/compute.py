@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from storage.errors import InputError
 from sweeps.training.config import TrialConfig, parse_config
-from sweeps.training.data import Dataset
-from sweeps.training.models import Layer
+from sweeps.training.dataset import Dataset
+from sweeps.training.layers import Layer
 
 Compute = Literal["auto", "masked", "sparse"]
 Chosen = Literal["masked", "sparse"]

@@ -13,8 +13,8 @@ import torch
 from sweeps.training.compute import Chosen, Compute, choose_compute
 from sweeps.training.config import TrialConfig, parse_config, split_of
 from sweeps.training.data import Dataset, load_dataset
-from sweeps.training.loop import EVALUATION_BATCH, Training, TrainingFailed
-from sweeps.training.models import Layer
+from sweeps.training.layers import Layer, evaluation_batch, multiplications, widest
+from sweeps.training.loop import Training, TrainingFailed
 
 _FLOAT = 4  # bytes
 _POSITION = 8
@@ -28,15 +28,17 @@ class Estimate:
     """A trial's cost.
 
     ``parameters`` counts every learned number, connected or not; ``connections`` those of each
-    layer that the mask keeps; ``compute`` says what the masked layers are computed with.
-    ``memory_bytes`` is the trial's own: parameters, gradients,
-    optimiser, masks, activations and the data set, without the libraries' few hundred MB a process.
-    ``seconds_per_epoch`` is measured on this machine, None where that was not asked for.
+    layer that the mask keeps; ``compute`` says what the masked layers are computed with, and
+    ``multiplications`` counts those of one sample's way forward, masked or not. ``memory_bytes`` is
+    the trial's own: parameters, gradients, optimiser, masks, activations and the data set, without
+    the libraries' few hundred MB a process. ``seconds_per_epoch`` is measured on this machine, None
+    where that was not asked for or, for mixed precision without a CUDA device, is not possible.
     """
 
     parameters: int
     connections: dict[str, int]
     compute: Chosen
+    multiplications: int
     memory_bytes: int
     steps_per_epoch: int
     total_steps: int
@@ -65,13 +67,15 @@ def estimate(
     parameters = _count_parameters(trial, dataset)
     chosen = choose_compute(compute, trial, layers, torch.device(device).type)
     seconds = None
-    if measure_for > 0:
+    possible = device != "cpu" or not trial.optimizer.mixed_precision
+    if measure_for > 0 and possible:
         training = Training(config, data_path, device, threads, compute)
         seconds = _seconds_per_epoch(training, measure_for)
     return Estimate(
         parameters=parameters,
         connections=sizes | trial.method.counts(layers),
         compute=chosen,
+        multiplications=multiplications(layers),
         memory_bytes=_memory(trial, dataset, layers, parameters, chosen),
         steps_per_epoch=split.steps_per_epoch,
         total_steps=split.steps_per_epoch * trial.epochs,
@@ -99,11 +103,22 @@ def _memory(
         # A mask is a float where gradients are multiplied by it, and positions beside it.
         connections = masked * _FLOAT + 2 * most * _POSITION
     held = (dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test)
-    evaluated: int = min(EVALUATION_BATCH, max(len(dataset.y_test), trial.optimizer.batch_size))
-    neurons = layers[0].shape[1] + 2 * sum(layer.shape[0] for layer in layers)
     data = sum(int(array.nbytes) for array in held)
-    needed: int = _FLOAT * (parameters * (2 + slots) + evaluated * neurons) + connections + data
+    activations = _activations(layers, trial.optimizer.batch_size, len(dataset.y_test))
+    needed: int = _FLOAT * (parameters * (2 + slots) + activations) + connections + data
     return needed
+
+
+def _activations(layers: list[Layer], batch_size: int, n_test: int) -> int:
+    """Numbers that are held at once between layers, in a training step or in an evaluation.
+
+    A step keeps what each layer gives and what its activation makes of that; on the way back come
+    the gradients of one layer at a time. An evaluation keeps nothing behind the layer that it is
+    at.
+    """
+    given = sum(layer.shape[0] * layer.places for layer in layers)
+    step = batch_size * (2 * given + 2 * widest(layers))
+    return max(step, 2 * min(evaluation_batch(layers), n_test) * widest(layers))
 
 
 def _seconds_per_epoch(training: Training, measure_for: float) -> float:

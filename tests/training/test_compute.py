@@ -16,8 +16,7 @@ from storage.errors import InputError
 from sweeps.training import Training, estimate, load_model, weights
 from sweeps.training.compute import choose_compute
 from sweeps.training.config import parse_config
-from sweeps.training.data import DigitsSettings, load_dataset
-from sweeps.training.models import MLP
+from sweeps.training.data import DATASETS, load_dataset
 from sweeps.training.registry import METHODS
 
 Config = dict[str, Any]
@@ -37,7 +36,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def configuration(config_of: ConfigOf, method: str) -> Config:
-    config = config_of(method, model={"activation": "srelu"}, method=OPTIONS.get(method, {}))
+    model = {"activation": "srelu", "dropout": 0.1}
+    config = config_of(method, model=model, method=OPTIONS.get(method, {}))
     if method == "rigl":
         config["optimizer"] = {"name": "adam", "batch_size": 100}
     return config
@@ -130,12 +130,12 @@ def test_where_dense_gradients_are_needed_at_each_step_sparse_is_refused_by_name
 
 def chosen(config: Config, device: str = "cpu", asked: Any = "auto") -> str:
     trial = parse_config(config)
-    layers = trial.layers(load_dataset(DigitsSettings()))
+    layers = trial.layers(load_dataset(DATASETS["digits"].Settings()))
     return choose_compute(asked, trial, layers, device)
 
 
 def test_auto_takes_connections_alone_where_layers_are_wide_and_sparse(
-    config_of: ConfigOf, monkeypatch: pytest.MonkeyPatch
+    config_of: ConfigOf,
 ) -> None:
     def of(method: str, width: int, density: float, **more: Any) -> Config:
         model = {"hidden": [width] * 3}
@@ -149,11 +149,11 @@ def test_auto_takes_connections_alone_where_layers_are_wide_and_sparse(
     assert chosen(of("snfs", 784, 0.05)) == "masked"
     assert chosen(config_of("dense", model={"hidden": [784] * 3})) == "masked"
     assert chosen(of("set", 784, 0.05), device="cuda") == "masked"
-    with monkeypatch.context() as patch:  # as a model with convolutions
-        patch.setattr(MLP, "takes_sparse", False)
-        assert chosen(of("set", 784, 0.05)) == "masked"
-        with pytest.raises(InputError, match=r"resources\.compute: 'sparse' .* model mlp"):
-            chosen(of("set", 784, 0.05), asked="sparse")
+    convolutional = config_of("set")
+    convolutional["model"] = {"name": "vgg", "channels": [16, "pool"]}
+    assert chosen(convolutional) == "masked"
+    with pytest.raises(InputError, match=r"resources\.compute: 'sparse' .* model vgg"):
+        chosen(convolutional, asked="sparse")
     with pytest.raises(InputError, match="on a GPU"):
         chosen(of("set", 784, 0.05), device="cuda", asked="sparse")
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from sweeps.training import positions
 from sweeps.training.masking import Change
-from sweeps.training.models import SReLU
+from sweeps.training.mlp import SReLU
 from sweeps.training.parameters import MaskedParameters, carried
 from sweeps.training.sparse_linear import SparseLinear
 from sweeps.training.sparse_parameters import SparseParameters
