@@ -14,6 +14,7 @@ from storage.errors import CorruptFile, InputError
 from sweeps.sections import SECTIONS, check_section, settings_of
 from sweeps.space import Grid
 from sweeps.study import Study
+from sweeps.training.compute import check_compute
 from sweeps.training.config import check_training, steps_per_epoch
 from sweeps.training.data import load_dataset
 from sweeps.validation import shown
@@ -116,6 +117,7 @@ def _resolve(study: Study, point: Mapping[str, Any]) -> PlannedTrial:
         stream: seeds["seed"] if seeds[stream] is None else seeds[stream] for stream in SEED_STREAMS
     }
     check_training(config, dataset)
+    check_compute(study.resources.compute, config, dataset, study.resources.device)
     if config["optimizer"]["mixed_precision"] and not study.resources.gpu:
         raise InputError(
             "optimizer.mixed_precision: True is not allowed: it needs a CUDA device, "

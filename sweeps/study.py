@@ -12,6 +12,7 @@ from storage.errors import InputError
 from storage.tracking_uri import check_uri
 from sweeps.sections import SECTIONS, TRIAL_KEYS, check_section, section_schema
 from sweeps.space import Grid, parse_space
+from sweeps.training.compute import Compute
 from sweeps.validation import refuse_unknown, validated
 from topology.pairwise import DistanceSpec
 
@@ -84,9 +85,19 @@ class Resources(_Part):
     cpu: float = Field(default=1, ge=0.01)
     gpu: float = Field(default=0, ge=0, description="fractions share a device among trials")
     threads: int = Field(default=1, ge=1, le=1024, description="torch threads of a trial")
+    compute: Compute = Field(
+        default="auto",
+        description="`masked`: dense matrices under masks; `sparse`: connections alone (Linear "
+        "layers, CPU); `auto`: the faster by density and width. No part of a trial's identity",
+    )
     max_failures: int = Field(
         default=3, ge=0, lt=2**31, description="restarts of a trial whose process died"
     )
+
+    @property
+    def device(self) -> Literal["cpu", "cuda"]:
+        """Where a trial trains."""
+        return "cuda" if self.gpu > 0 else "cpu"
 
     def bundle(self) -> dict[str, float]:
         """The same in Ray's words."""

@@ -9,6 +9,7 @@ from storage.lock import RunLock
 from storage.runs import Run, TrialRecord
 from sweeps.plan import PlannedTrial
 from sweeps.study import Study
+from sweeps.training.compute import Compute
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class TrialTask:
     data_path: str | None = None
     threads: int = 1
     device: str = "cpu"
+    compute: Compute = "auto"
     lock_generation: int = 0  # of the driver that it is for; 0: there is none
 
 
@@ -40,7 +42,8 @@ def make_task(
         checkpoint_every=study.checkpoint_every,
         data_path=trial.data_path,
         threads=study.resources.threads,
-        device="cuda" if study.resources.gpu > 0 else "cpu",
+        device=study.resources.device,
+        compute=study.resources.compute,
         lock_generation=lock.generation if lock else 0,
     )
 

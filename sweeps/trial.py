@@ -90,7 +90,7 @@ class Trial:
 
         try:
             data = data_folder(self._run, task.config["data"]["checksum"], task.data_path)
-            self.training = Training(task.config, data, task.device, task.threads)
+            self.training = Training(task.config, data, task.device, task.threads, task.compute)
         except Exception as error:
             self.log_failure(error)
             self.close()

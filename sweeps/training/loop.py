@@ -25,18 +25,20 @@ from torch import Tensor
 from storage.errors import InputError
 from sweeps.training import positions
 from sweeps.training.augmentation import augmentation
+from sweeps.training.building import build_model, dense_saliency, draw_weights
+from sweeps.training.compute import Compute, choose_compute
 from sweeps.training.config import canonical_json, is_same, parse_config, split_of
 from sweeps.training.connections import Connections
 from sweeps.training.data import load_dataset
 from sweeps.training.dropout import Draws
-from sweeps.training.initial import FirstWeights
-from sweeps.training.layers import Layer, Role, evaluation_batch
+from sweeps.training.layers import Role, evaluation_batch
 from sweeps.training.learning_rates import LearningRates
 from sweeps.training.methods import Length
 from sweeps.training.objective import Objective
-from sweeps.training.parameters import MaskedParameters
-from sweeps.training.positions import BoolArray
+from sweeps.training.parameters import MaskedParameters, Parameters, carried
+from sweeps.training.positions import BoolArray, Positions
 from sweeps.training.rules import FloatArray, LayerState, Scores
+from sweeps.training.sparse_parameters import SparseParameters
 from sweeps.training.streams import Purpose
 from sweeps.training.sums import EpochSums
 from sweeps.training.verdict import Verdict
@@ -58,6 +60,8 @@ class Training:
         data_path: the folder with the data set's files, where it is not downloaded.
         device: ``cpu`` or ``cuda``; masks and first weights do not depend on it.
         threads: torch's threads in this process, from now on.
+        compute: ``masked`` trains dense matrices under masks, ``sparse`` the connections alone;
+            ``auto`` chooses by the configuration (see compute.py). Results differ by rounding.
 
     Raises:
         InputError: the configuration, the data or the device is not what it must be.
@@ -69,11 +73,12 @@ class Training:
         data_path: str | None = None,
         device: str = "cpu",
         threads: int = 1,
+        compute: Compute = "auto",
     ) -> None:
         self.config: dict[str, Any] = copy.deepcopy(dict(config))
         self.threads = threads
         self.device = _checked_device(device)
-        trial = parse_config(self.config)
+        trial = self._trial = parse_config(self.config)
         self._streams = trial.streams
         self._method = trial.method
         torch.set_num_threads(threads)
@@ -98,23 +103,26 @@ class Training:
         self.verdict = Verdict(trial.optimizer, self._split, self.dataset.y_train, rounds)
 
         self.layers = trial.layers(self.dataset)
-        self.model = trial.model_class(
-            trial.model, self.dataset.input_shape, self.dataset.n_classes
-        )
-        self.model.draw_activations(self._streams)
-        self.model.to(self.device)
-        self._dropout = Draws(self.model, self._streams)
         self._augment = augmentation(trial.data, self.dataset.input_shape, self._streams)
         self._evaluated = evaluation_batch(self.layers)
+        self.compute = choose_compute(compute, trial, self.layers, self.device.type)
         self.connections = Connections(
             self.layers, self._method.start(self.layers, self._streams, self._saliency)
         )
-        self._draw_weights(self._method.first_weights, self.connections)
+        connected = self.connections.connected()
+        sparse = connected if self.compute == "sparse" else {}
+        self.model = build_model(trial, self.dataset, self.device, sparse)
+        draw_weights(self.model, self.connections, trial)
+        self._dropout = Draws(self.model, self._streams)
         masked = {layer.name: self.model.weight(layer.name) for layer in self.connections.masked}
         others = [
             self.model.weight(layer.name) for layer in self.layers if layer.name not in masked
         ]
-        self.parameters = MaskedParameters(self.model, masked, others, self.connections.connected())
+        self.parameters: Parameters
+        if self.compute == "sparse":
+            self.parameters = SparseParameters(self.model, masked, others)
+        else:
+            self.parameters = MaskedParameters(self.model, masked, others, connected)
         self.optimizer = trial.optimizer_class(trial.optimizer, self.parameters)
 
         self.step = 0
@@ -122,7 +130,8 @@ class Training:
         self._momentum: Tensor | None = None  # the running mean of all weights' gradients
         if self._method.needs == "momentum":
             self._momentum = torch.zeros_like(self.parameters.gradients[: self.parameters.n_masked])
-        self._early: Tensor | None = None  # the parameters to go back to
+        # What to go back to: the connections of an early step and its compact parameters.
+        self._early: tuple[dict[str, Positions], Tensor] | None = None
         self._remember()
 
     @property
@@ -233,10 +242,22 @@ class Training:
     def _update_topology(self, batch: Tensor) -> None:
         """The update that is due after the steps done; a gradient is that of the next batch."""
         self._sums.settle(self.step, self._failure)
+        scores: Mapping[str, Scores] = {}
         if self._method.needs == "gradient":
             with self._buffers_kept():
-                self._backward(batch)
-        states = {layer.name: self._state(layer) for layer in self.connections.masked}
+                scores = self.parameters.gradient_scores(lambda: self._backward(batch))
+        elif self._momentum is not None:
+            scores = self.parameters.scores(self._momentum)
+        states = {
+            layer.name: LayerState(
+                layer.shape,
+                self.connections.of(layer),
+                self.parameters.weights(layer.name, self.connections.of(layer)),
+                self.connections.ever[layer.name],
+                scores.get(layer.name),
+            )
+            for layer in self.connections.masked
+        }
         numbers = {layer.name: index for index, layer in enumerate(self.layers)}
         changes = self._method.update(
             states,
@@ -255,60 +276,26 @@ class Training:
         if self._early is not None:
             self._rewind()
 
-    def _state(self, layer: Layer) -> LayerState:
-        connected = self.connections.of(layer)
-        scores: Scores | None = None
-        if self._method.needs == "gradient":
-            scores = self.parameters.scores(layer.name, self.parameters.gradients)
-        elif self._momentum is not None:
-            scores = self.parameters.scores(layer.name, self._momentum)
-        return LayerState(
-            layer.shape,
-            connected,
-            self.parameters.weights(layer.name, connected),
-            self.connections.ever[layer.name],
-            scores,
-        )
-
     def _remember(self) -> None:
         if self.step == self._rewinds_to:
-            self._early = self.parameters.values.clone()
+            connected = self.connections.connected()
+            compact = self.parameters.compact(self.parameters.values, connected)
+            self._early = connected, compact
 
     def _rewind(self) -> None:
         """Back to the parameters of an early step, but for the connections lost since."""
         assert self._early is not None
-        self.parameters.values.copy_(self._early)
-        self.parameters.mask_values()
+        connected = self.connections.connected()
+        early = carried(self._early[1], self._early[0], connected)
+        self.parameters.expand(self.parameters.values, early, connected)
         for slot in self.optimizer.slots.values():
             slot.zero_()
         self.verdict.collapse.forget()
 
-    def _draw_weights(self, rule: FirstWeights, connections: Connections) -> None:
-        """First weights of every layer, exactly 0 off the mask."""
-        for index, layer in enumerate(self.layers):
-            connected = connections.of(layer)
-            rng = self._streams.for_weights(Purpose.FIRST_WEIGHTS, index)
-            weight = self.model.weight(layer.name).data
-            weight.zero_()
-            drawn = torch.from_numpy(rule(connected, layer.shape, rng)).to(self.device)
-            weight.view(-1)[torch.from_numpy(connected).to(self.device)] = drawn
-
     def _saliency(self) -> dict[str, FloatArray]:
-        """|weight * gradient| of every weight of the layers that the method masks, flat, of the
-        dense network at its start on the first batch (Lee et al. 2019, eq. 6)."""
-        self._draw_weights(self._method.first_weights, Connections(self.layers, {}))
         batch = self.batches(epoch=0)[0]
-        names = [layer.name for layer in self._method.masked(self.layers)]
-        weights = [self.model.weight(name) for name in names]
-        with self._buffers_kept():
-            self._dropout.at(0)
-            scores = self.model(self._augment(self._tensors[0][batch], 0))
-            loss = F.cross_entropy(scores, self._tensors[1][batch])
-            gradients = torch.autograd.grad(loss, weights)
-        return {
-            name: (weight.detach() * gradient).abs().flatten().cpu().numpy()
-            for name, weight, gradient in zip(names, weights, gradients, strict=True)
-        }
+        x = self._augment(self._tensors[0][batch], 0)
+        return dense_saliency(self._trial, self.dataset, x, self._tensors[1][batch])
 
     def _metrics(self) -> dict[str, float]:
         self._sums.settle(self.step, self._failure)
@@ -379,8 +366,14 @@ class Training:
             "sums": self._sums.state_dict(),
             "verdict": self.verdict.state_dict(),
             "momentum": None if self._momentum is None else self._momentum.cpu().clone(),
-            "early": None if self._early is None else self._early.cpu().clone(),
+            "early": self._early_state(),
         }
+
+    def _early_state(self) -> tuple[dict[str, Tensor], Tensor] | None:
+        if self._early is None:
+            return None
+        connected, values = self._early
+        return self.connections.packed(connected), values.clone()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where ``state_dict`` was taken, in the middle of an epoch too.
@@ -397,13 +390,15 @@ class Training:
             buffer.copy_(state["buffers"][name])
         self.connections.load_state_dict(state["connections"])
         connected = self.connections.connected()
-        self.parameters.show(connected)
+        self.parameters.show(connected, self.optimizer.slots)
         self.parameters.expand(self.parameters.values, state["values"], connected)
         for name, slot in self.optimizer.slots.items():
             self.parameters.expand(slot, state["slots"][name], connected)
         if self._momentum is not None:
             self._momentum.copy_(state["momentum"])
-        self._early = None if state["early"] is None else state["early"].to(self.device)
+        self._early = None
+        if state["early"] is not None:
+            self._early = self.connections.unpacked(state["early"][0]), state["early"][1]
         self.verdict.load_state_dict(state["verdict"])
         self._sums = EpochSums()
         self._sums.load_state_dict(state["sums"])

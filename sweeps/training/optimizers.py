@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sweeps.training.learning_rates import Rate, RateSettings
 from sweeps.training.objective import ObjectiveSettings
-from sweeps.training.parameters import MaskedParameters
+from sweeps.training.parameters import Parameters
 from sweeps.training.settings import Settings
 from sweeps.training.stopping import PatienceSettings
 
@@ -80,7 +80,7 @@ class SGD:
 
     Settings = SGDSettings
 
-    def __init__(self, settings: SGDSettings, parameters: MaskedParameters) -> None:
+    def __init__(self, settings: SGDSettings, parameters: Parameters) -> None:
         self.settings = settings
         self.parameters = parameters
         self.slots = {name: parameters.new_slot() for name in self.slot_names(settings)}
@@ -122,9 +122,7 @@ class Adam:
     Settings: ClassVar[type[OptimizerSettings]] = AdamSettings
     eps = 1e-8
 
-    def __init__(
-        self, settings: AdamSettings | AdamWSettings, parameters: MaskedParameters
-    ) -> None:
+    def __init__(self, settings: AdamSettings | AdamWSettings, parameters: Parameters) -> None:
         self.settings = settings
         self.parameters = parameters
         self.slots = {name: parameters.new_slot() for name in self.slot_names(settings)}
@@ -172,7 +170,7 @@ class AdamW(Adam):
 OPTIMIZERS: Mapping[str, Any] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
 
 
-def _add_decay(parameters: MaskedParameters, weight_decay: float) -> None:
+def _add_decay(parameters: Parameters, weight_decay: float) -> None:
     if weight_decay:
         n = parameters.n_weights
         parameters.gradients[:n].add_(parameters.values[:n], alpha=weight_decay)

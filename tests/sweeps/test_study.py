@@ -42,6 +42,14 @@ def test_a_line_says_the_value_once() -> None:
     assert refusal(distances={"final": {"where": "foo.bar()"}}).count("foo.bar()") <= 2
 
 
+def test_what_trials_are_computed_with_is_no_part_of_their_identity() -> None:
+    ids = {
+        plan_trials(study(resources={"compute": compute}))[0].trial_id
+        for compute in ("auto", "masked", "sparse")
+    }
+    assert ids == {plan_trials(study())[0].trial_id}
+
+
 def test_the_optimizer_is_sgd_unless_named() -> None:
     trial = plan_trials(study(optimizer={"lr": 0.3}))[0]
     assert trial.config["optimizer"]["name"] == "sgd"
@@ -136,6 +144,15 @@ def test_a_resolved_study_reads_back_as_itself() -> None:
             ["space.seed.randint"],
         ),
         ({"resources": {"threads": 100_000}}, ["resources.threads", "100000"]),
+        ({"resources": {"compute": "fast"}}, ["resources.compute", "fast", "sparse"]),
+        (
+            {"resources": {"compute": "sparse"}, "space": {"method.name": ["set", "snfs"]}},
+            ["resources.compute", "sparse", "snfs", "momentum"],
+        ),
+        (
+            {"resources": {"compute": "sparse", "gpu": 0.1}},
+            ["resources.compute", "sparse", "GPU", "masked"],
+        ),
         ({"search": {"metric": "validation_loss", "mode": "max"}}, ["search", "max", "minimised"]),
         ({"search": {"algorithm": "optuna"}}, ["search.algorithm", "space"]),
         ({"scheduler": {"name": "asha", "grace_period": 9}}, ["scheduler.grace_period", "9"]),

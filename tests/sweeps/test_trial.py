@@ -125,6 +125,24 @@ def test_dying_at_any_step_loses_and_doubles_nothing(
     assert_equal_runs(run, undisturbed)
 
 
+@pytest.mark.parametrize("method", [{"name": "set"}, {"name": "rigl"}, {"name": "gmp"}])
+def test_by_connections_alone_a_trial_that_died_ends_as_one_that_did_not(
+    small: Small, begin: Begin, method: dict[str, Any]
+) -> None:
+    if method["name"] != "set":
+        method = {**method, "update_every": "6it"}
+    resources = {"compute": "sparse"}
+    study = small(method=method, checkpoint_every="5it", snapshot_every="4it", resources=resources)
+    undisturbed, (task,) = begin(study, "undisturbed")
+    run_trial(task)
+    run, (task,) = begin(study, "disturbed")
+    trial = Trial(task)
+    assert trial.training.compute == "sparse"
+    trial.step()
+    run_trial(task)
+    assert_equal_runs(run, undisturbed)
+
+
 STOPS_EARLY = {"name": "sgd", "lr": 0.5, "batch_size": 128, "patience": 2}
 
 
@@ -169,6 +187,21 @@ def test_a_trial_that_died_stops_early_where_it_would_have(
         assert not run.weights_path(task.trial_id).exists()
     run_trial(task)
     assert_equal_runs(run, undisturbed)
+
+
+def test_a_trial_goes_on_by_connections_alone_where_it_began_with_masks(
+    small: Small, begin: Begin
+) -> None:
+    whole, (task,) = begin(small(), "whole")
+    run_trial(task)
+    run, (task,) = begin(small(), "changed")
+    Trial(task).step()
+    run_trial(replace(task, compute="sparse"))
+    one, other = (r.metrics.load()["test_loss"].to_numpy() for r in (whole, run))
+    np.testing.assert_allclose(one, other, rtol=1e-3)
+    a, b = (load_file(r.weights_path(task.trial_id)) for r in (whole, run))
+    for name, values in a.items():
+        np.testing.assert_allclose(values, b[name], rtol=1e-2, atol=1e-4)
 
 
 def test_stopping_early_is_the_trials_own_end(small: Small, begin: Begin) -> None:
