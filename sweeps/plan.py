@@ -19,6 +19,7 @@ from sweeps.training.data import load_dataset
 from sweeps.validation import shown
 
 SEED_STREAMS = ("topology", "weights", "data")
+_NONE = object()  # equals no value
 MOST_TRIALS = 10_000  # of a study: planning them takes some seconds, Ray Tune holds them in memory
 
 
@@ -106,7 +107,10 @@ def _resolve(study: Study, point: Mapping[str, Any]) -> PlannedTrial:
         else:
             seeds[field] = None if value is None else _integer(key, value)
 
-    settings = {section: check_section(section, values) for section, values in sections.items()}
+    settings = {
+        section: check_section(section, values, study.own[section])
+        for section, values in sections.items()
+    }
     data_path = getattr(settings["data"], "path", None)
     dataset = load_dataset(settings["data"])
     config: dict[str, Any] = {section: part.resolved() for section, part in settings.items()}
@@ -158,6 +162,8 @@ def trial_id(config: Mapping[str, Any]) -> str:
 
 
 def _default(field: FieldInfo) -> Any:
+    if field.is_required():  # only a class of the user's own has such fields
+        return _NONE
     return to_jsonable_python(field.get_default(call_default_factory=True, validated_data={}))
 
 

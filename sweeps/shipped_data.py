@@ -17,6 +17,7 @@ from storage.runs import Run
 from sweeps.plan import PlannedTrial
 from sweeps.readable import readable_bytes
 from sweeps.sections import settings_of
+from sweeps.training.config import canonical_json
 from sweeps.training.data import dataset_files, load_dataset
 from sweeps.training.settings import Settings
 
@@ -25,16 +26,20 @@ SHIPPED_BYTES = 1 << 30  # larger data sets are better put on the nodes by other
 
 @dataclass(frozen=True)
 class NeededData:
-    """A data set that trials load: which, what it must be, and where the study says that it is."""
+    """A data set that trials load: which, what it must be, and where the study says that it is.
+
+    `values` are its settings as canonical JSON; those of a trial's configuration.
+    """
 
     name: str
     checksum: str
     path: str | None
+    values: str
 
     @property
     def settings(self) -> Settings:
         """As `load_dataset` takes them."""
-        return settings_of("data", self.name)()
+        return settings_of("data", self.name).model_validate_json(self.values)
 
     def files(self) -> list[Path]:
         """Its files on this machine; none for a data set that a library brings."""
@@ -55,7 +60,12 @@ class NeededData:
 def needed_data(trials: Iterable[PlannedTrial]) -> list[NeededData]:
     """The data sets of some trials, each once."""
     needed = (
-        NeededData(trial.config["data"]["name"], trial.config["data"]["checksum"], trial.data_path)
+        NeededData(
+            trial.config["data"]["name"],
+            trial.config["data"]["checksum"],
+            trial.data_path,
+            canonical_json({k: v for k, v in trial.config["data"].items() if k != "checksum"}),
+        )
         for trial in trials
     )
     return list(dict.fromkeys(needed))

@@ -22,6 +22,7 @@ import torch
 from pydantic import Field
 
 from storage.errors import CorruptFile, InputError
+from sweeps.training.entries import Registry
 from sweeps.training.idx import find_idx, read_idx
 from sweeps.training.settings import Settings
 
@@ -95,11 +96,11 @@ class Digits:
     Settings = DigitsSettings
 
     @staticmethod
-    def load(path: str | None) -> Dataset:
+    def load(settings: DigitsSettings, path: str | None) -> Dataset:
         return _digits()
 
     @staticmethod
-    def files(path: str | None) -> list[Path]:
+    def files(settings: DigitsSettings, path: str | None) -> list[Path]:
         return []
 
 
@@ -128,17 +129,17 @@ class Mnist:
     }
 
     @classmethod
-    def load(cls, path: str | None) -> Dataset:
+    def load(cls, settings: IdxSettings, path: str | None) -> Dataset:
         """From the folder ``path``, or from the user's cache folder, downloaded if need be."""
         if path is None:
             _download(cls.name, cls.mirrors, cls.sha256)
         # A file that was replaced since is read again.
-        stats = [(file, file.stat()) for file in cls.files(path)]
+        stats = [(file, file.stat()) for file in cls.files(settings, path)]
         stamps = tuple((file, stat.st_size, stat.st_mtime_ns) for file, stat in stats)
         return _idx_dataset(cls.name, stamps)
 
     @classmethod
-    def files(cls, path: str | None) -> list[Path]:
+    def files(cls, settings: IdxSettings, path: str | None) -> list[Path]:
         """The four files where they are on this machine; nothing is downloaded."""
         if path is None:
             folder = Path(_cache(cls.name, "", cls.sha256).path)
@@ -181,7 +182,13 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-DATASETS: dict[str, Any] = {"digits": Digits, "mnist": Mnist, "fashion_mnist": FashionMnist}
+DATASETS = Registry(
+    "data",
+    "toposweep.datasets",
+    {"digits": Digits, "mnist": Mnist, "fashion_mnist": FashionMnist},
+    needs=("load", "files"),
+    fields=("validation",),
+)
 
 
 def load_dataset(settings: Settings, path: str | None = None) -> Dataset:
@@ -191,7 +198,7 @@ def load_dataset(settings: Settings, path: str | None = None) -> Dataset:
     where they are damaged.
     """
     values = settings.model_dump()
-    dataset: Dataset = DATASETS[values["name"]].load(path or values.get("path"))
+    dataset: Dataset = DATASETS[values["name"]].load(settings, path or values.get("path"))
     return dataset
 
 
@@ -201,7 +208,7 @@ def dataset_files(settings: Settings, path: str | None = None) -> list[Path]:
     Downloads nothing. Raises InputError where files are missing.
     """
     values = settings.model_dump()
-    files: list[Path] = DATASETS[values["name"]].files(path or values.get("path"))
+    files: list[Path] = DATASETS[values["name"]].files(settings, path or values.get("path"))
     return files
 
 

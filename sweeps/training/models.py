@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Annotated, Any, ClassVar, Literal, Protocol
@@ -12,6 +11,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from sweeps.training.entries import Registry
 from sweeps.training.settings import Settings
 from sweeps.training.streams import Purpose, Streams
 
@@ -161,4 +161,10 @@ def _linear(n_out: int, n_in: int) -> nn.Linear:
     return linear
 
 
-MODELS: Mapping[str, Any] = {"mlp": MLP}
+MODELS = Registry(
+    "model",
+    "toposweep.models",
+    {"mlp": MLP},
+    base=nn.Module,
+    needs=("layers", "weight", "draw_activations"),
+)

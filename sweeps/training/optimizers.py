@@ -7,12 +7,12 @@ before the step, the slots are 0, and so the weight stays exactly 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field
 from torch import Tensor
 
+from sweeps.training.entries import Registry
 from sweeps.training.parameters import MaskedParameters
 from sweeps.training.settings import Settings
 
@@ -109,7 +109,13 @@ class Adam:
         parameters.values.addcdiv_(mean, spread, value=-settings.lr / (1 - beta1**step))
 
 
-OPTIMIZERS: Mapping[str, Any] = {"sgd": SGD, "adam": Adam}
+OPTIMIZERS = Registry(
+    "optimizer",
+    "toposweep.optimizers",
+    {"sgd": SGD, "adam": Adam},
+    needs=("slot_names", "step"),
+    fields=("batch_size",),
+)
 
 
 def _decay(parameters: MaskedParameters, weight_decay: float) -> None:

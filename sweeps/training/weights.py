@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from safetensors import SafetensorError
@@ -13,6 +13,8 @@ from torch import nn
 from storage.checkpoints import UNSEALED, check_weights, seal_weights
 from storage.errors import CorruptFile, InputError
 from storage.filesystem import Location, read_bytes, run_folder
+from sweeps.training.entries import check_listed
+from sweeps.training.imports import allow_imports
 from sweeps.training.models import MODELS
 from sweeps.training.settings import parse_settings
 
@@ -31,18 +33,22 @@ def weights_to_bytes(
     return seal_weights(save(tensors, metadata={_METADATA: json.dumps(about, sort_keys=True)}))
 
 
-def load_model(path: Location) -> nn.Module:
+def load_model(path: Location, imports: Sequence[str] = ()) -> nn.Module:
     """The model whose weights ``save_weights`` wrote, on the CPU, in eval mode.
 
     It takes inputs as the data set gives them (``load_dataset``), scaled, (n, *input_shape).
-    Raises InputError where there is no such file and CorruptFile where it is something else.
+    ``imports``: packages whose code it may be made of, as in a study; a file of weights imports
+    nothing by itself. Raises InputError where there is no such file or a package is not listed,
+    and CorruptFile where it is something else.
     """
     path = run_folder(path)
+    allow_imports(imports)
     try:
         content = read_bytes(path)
         check_weights(path, content)
         tensors = load(content)  # which checks the header as well
         about = json.loads(_header(content)["__metadata__"][_METADATA])
+        check_listed("model", about["config"]["model"]["name"], imports)
         model_class, settings = parse_settings("model", about["config"]["model"], MODELS)
         model: nn.Module = model_class(settings, tuple(about["input_shape"]), about["n_classes"])
         model.load_state_dict(tensors)
