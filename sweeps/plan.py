@@ -16,6 +16,7 @@ from sweeps.space import Grid
 from sweeps.study import Study
 from sweeps.training.config import check_training, steps_per_epoch
 from sweeps.training.data import load_dataset
+from sweeps.training.imports import reason_of
 from sweeps.validation import shown
 
 SEED_STREAMS = ("topology", "weights", "data")
@@ -90,6 +91,11 @@ def resolve(study: Study, point: Mapping[str, Any]) -> PlannedTrial:
     except InputError as error:
         varied = ", ".join(f"{key}={_short(value)}" for key, value in list(point.items())[:10])
         raise InputError(f"{error} (at {varied})" if varied else str(error)) from None
+    except Exception as error:
+        own = [name for names in study.own.values() for name in sorted(names)]
+        if not own:
+            raise
+        raise InputError(f"{' or '.join(own)} failed: {reason_of(error)}") from error
 
 
 def _resolve(study: Study, point: Mapping[str, Any]) -> PlannedTrial:

@@ -198,7 +198,9 @@ def load_dataset(settings: Settings, path: str | None = None) -> Dataset:
     where they are damaged.
     """
     values = settings.model_dump()
-    dataset: Dataset = DATASETS[values["name"]].load(settings, path or values.get("path"))
+    dataset = DATASETS[values["name"]].load(settings, path or values.get("path"))
+    if not isinstance(dataset, Dataset):
+        raise InputError(f"data.name: {values['name']!r}: load() gave no Dataset")
     return dataset
 
 

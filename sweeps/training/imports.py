@@ -94,7 +94,7 @@ def import_entry(module: str, attribute: str) -> Any:
     try:
         imported = importlib.import_module(module)
     except (Exception, SystemExit) as error:  # whatever their code does when it is imported
-        raise InputError(f"cannot be imported: {_reason(error)}") from None
+        raise InputError(f"cannot be imported: {reason_of(error)}") from None
     try:
         return getattr(imported, attribute)
     except AttributeError:
@@ -102,7 +102,8 @@ def import_entry(module: str, attribute: str) -> Any:
         raise InputError(f"is not there: {module} ({file}) has no {attribute}") from None
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
+    """An error of the user's own code in one line, with the file and the line that raised it."""
     lines = str(error).strip().splitlines()
     what = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
     frames = [

@@ -202,6 +202,22 @@ def test_values_of_own_fields_are_checked_like_ours(kit: str) -> None:
     assert refusal(raw(kit, data={"name": f"{kit}.kit:Iris"})) == "data.held_out: is missing"
 
 
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("raise KeyError('x')", "{path} failed: KeyError: 'x' (kit.py, line "),
+        ("return 3", "data.name: '{path}': load() gave no Dataset"),
+    ],
+)
+def test_own_code_that_fails_before_the_start_costs_one_line_with_its_place(
+    kit: str, tmp_path: Path, body: str, expected: str
+) -> None:
+    source = tmp_path / kit / "kit.py"
+    source.write_text(source.read_text().replace("x, y = load_iris(return_X_y=True)", body))
+    study = raw(kit, **{"model": "mlp", "method": "set", "optimizer": "sgd"})
+    assert refusal(study).startswith(expected.format(path=f"{kit}.kit:Iris"))
+
+
 @pytest.mark.parametrize("listed", ["nowhere_to_be_found", "bare_folder"])
 def test_a_listed_package_that_is_not_there_costs_one_line(
     kit: str, tmp_path: Path, listed: str
