@@ -214,7 +214,7 @@ def test_own_code_that_fails_before_the_start_costs_one_line_with_its_place(
 ) -> None:
     source = tmp_path / kit / "kit.py"
     source.write_text(source.read_text().replace("x, y = load_iris(return_X_y=True)", body))
-    study = raw(kit, **{"model": "mlp", "method": "set", "optimizer": "sgd"})
+    study = raw(kit, model="mlp", method="set", optimizer="sgd")
     assert refusal(study).startswith(expected.format(path=f"{kit}.kit:Iris"))
 
 
