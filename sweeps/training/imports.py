@@ -7,11 +7,11 @@ lies there never comes before a library of the same name.
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module, invalidate_caches
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec
@@ -92,7 +92,7 @@ def import_entry(module: str, attribute: str) -> Any:
         InputError: it cannot be imported; only the reason, and where it is.
     """
     try:
-        imported = importlib.import_module(module)
+        imported = import_module(module)
     except (Exception, SystemExit) as error:  # whatever their code does when it is imported
         raise InputError(f"cannot be imported: {reason_of(error)}") from None
     try:
@@ -127,6 +127,6 @@ def _is_in(package: str, place: str | None) -> bool:
 
 def _in_folder(package: str, folder: str) -> ModuleSpec | None:
     """A module or a package with an ``__init__.py``: any folder would be a package without one."""
-    importlib.invalidate_caches()
+    invalidate_caches()
     spec = PathFinder.find_spec(package, [folder])
     return spec if spec is not None and spec.has_location else None
