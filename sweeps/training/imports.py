@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module, invalidate_caches
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.util import find_spec
 from typing import Any
 
 from storage.errors import InputError
@@ -119,10 +118,9 @@ def reason_of(error: BaseException) -> str:
 def _is_in(package: str, place: str | None) -> bool:
     if place is not INSTALLED:
         return _in_folder(package, place) is not None
-    try:
-        return find_spec(package) is not None
-    except (ImportError, ValueError):
-        return False
+    # Not find_spec: it would ask the finder above, which knows what was allowed before.
+    others = [finder for finder in sys.meta_path if not isinstance(finder, _Finder)]
+    return any(finder.find_spec(package, None) is not None for finder in others)
 
 
 def _in_folder(package: str, folder: str) -> ModuleSpec | None:

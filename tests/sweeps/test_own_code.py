@@ -308,6 +308,17 @@ def test_what_a_process_has_by_itself_comes_before_the_drivers_folder(
     del sys.modules["own_twice"]
 
 
+def test_a_process_that_runs_several_trials_finds_the_code_for_each(
+    kit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for _ in range(3):  # trials of methods of ours, which import nothing of it
+        imports.allow_imports_there({kit: str(tmp_path)})
+        assert imports.folders_of([kit]) == {kit: str(tmp_path)}
+    assert imports.import_entry(f"{kit}.kit", "number") == 3
+
+
 def installed(folder: Path, distribution: str, entries: str) -> None:
     """What `pip install` leaves of a package with entry points."""
     metadata = folder / f"{distribution}-1.0.dist-info"
