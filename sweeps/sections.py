@@ -114,10 +114,16 @@ def section_schema(section: str) -> dict[str, Any]:
     """JSON Schema of a section: the union of all our entries' fields, or an entry of the user's
     own with any fields. Nothing is imported for it."""
     registry = SECTIONS[section]
-    properties: dict[str, Any] = {}
+    found: dict[str, list[Any]] = {}
     for settings in _offered(section, ()):
         for field, schema in settings.model_json_schema()["properties"].items():
-            properties.setdefault(field, schema)
+            schemas = found.setdefault(field, [])
+            if schema not in schemas:
+                schemas.append(schema)
+    properties = {
+        field: schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+        for field, schemas in found.items()
+    }
     properties["name"] = {"enum": sorted(registry.builtin), "type": "string"}
     installed = sorted(set(registry) - set(registry.builtin))
     own = {"anyOf": [{"enum": installed}, {"pattern": f"^{DOTTED}$"}], "type": "string"}

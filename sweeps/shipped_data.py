@@ -4,9 +4,10 @@ A node that joins in the middle of a sweep finds it there too. A trial checks th
 when it loads it, from wherever that is.
 """
 
+import json
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,6 @@ from storage.runs import Run
 from sweeps.plan import PlannedTrial
 from sweeps.readable import readable_bytes
 from sweeps.sections import settings_of
-from sweeps.training.config import canonical_json
 from sweeps.training.data import dataset_files, load_dataset
 from sweeps.training.settings import Settings
 
@@ -26,20 +26,17 @@ SHIPPED_BYTES = 1 << 30  # larger data sets are better put on the nodes by other
 
 @dataclass(frozen=True)
 class NeededData:
-    """A data set that trials load: which, what it must be, and where the study says that it is.
-
-    `values` are its settings as canonical JSON; those of a trial's configuration.
-    """
+    """A data set that trials load: which, what it must be, and where the study says that it is."""
 
     name: str
     checksum: str
     path: str | None
-    values: str
+    resolved: str  # its settings as JSON
 
     @property
     def settings(self) -> Settings:
         """As `load_dataset` takes them."""
-        return settings_of("data", self.name).model_validate_json(self.values)
+        return settings_of("data", self.name)(**json.loads(self.resolved))
 
     def files(self) -> list[Path]:
         """Its files on this machine; none for a data set that a library brings."""
@@ -59,16 +56,14 @@ class NeededData:
 
 def needed_data(trials: Iterable[PlannedTrial]) -> list[NeededData]:
     """The data sets of some trials, each once."""
-    needed = (
-        NeededData(
-            trial.config["data"]["name"],
-            trial.config["data"]["checksum"],
-            trial.data_path,
-            canonical_json({k: v for k, v in trial.config["data"].items() if k != "checksum"}),
-        )
-        for trial in trials
-    )
+    needed = (_needed(trial.config["data"], trial.data_path) for trial in trials)
     return list(dict.fromkeys(needed))
+
+
+def _needed(data: Mapping[str, Any], path: str | None) -> NeededData:
+    # Trials that differ in what they do with the samples need the same ones.
+    own = {k: v for k, v in data.items() if k not in ("checksum", "validation", "augment")}
+    return NeededData(data["name"], data["checksum"], path, json.dumps(own, sort_keys=True))
 
 
 def ship_data(run: Run, needed: Sequence[NeededData]) -> int:

@@ -34,7 +34,8 @@ class Registry(Mapping[str, Any]):
         builtin: ours. An entry point of the same name never takes their place.
         base: what a class must be a subclass of.
         needs: what it must have besides ``Settings``.
-        fields: what its ``Settings`` must have.
+        settings: what its ``Settings`` must be a subclass of.
+        fields: what they must have.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Registry(Mapping[str, Any]):
         *,
         base: type = object,
         needs: tuple[str, ...] = (),
+        settings: type[Settings] = Settings,
         fields: tuple[str, ...] = (),
     ) -> None:
         self.section = section
@@ -52,6 +54,7 @@ class Registry(Mapping[str, Any]):
         self.builtin = builtin
         self._base = base
         self._needs = needs
+        self._settings = settings
         self._fields = fields
         self._imported: dict[str, Any] = {}
 
@@ -113,10 +116,9 @@ class Registry(Mapping[str, Any]):
             base = f"{self._base.__module__}.{self._base.__qualname__}"
             raise InputError(f"is not allowed: it is no subclass of {base}")
         settings = getattr(own, "Settings", None)
-        if not (isinstance(settings, type) and issubclass(settings, Settings)):
-            raise InputError(
-                f"has no Settings, a subclass of {Settings.__module__}.{Settings.__qualname__}"
-            )
+        if not (isinstance(settings, type) and issubclass(settings, self._settings)):
+            base = f"{self._settings.__module__}.{self._settings.__qualname__}"
+            raise InputError(f"has no Settings, a subclass of {base}")
         for need in self._needs:
             if not callable(getattr(own, need, None)):
                 raise InputError(f"has no {need}(); needed: {', '.join(self._needs)}")

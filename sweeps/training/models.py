@@ -1,170 +1,22 @@
-"""Models: which layers they have, and which of them a mask can thin out."""
+"""Models by name: which layers they have, and which of them a mask can thin out."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import prod
-from typing import Annotated, Any, ClassVar, Literal, Protocol
-
-import torch
-import torch.nn.functional as F
-from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
 from sweeps.training.entries import Registry
-from sweeps.training.settings import Settings
-from sweeps.training.streams import Purpose, Streams
+from sweeps.training.layers import Layer, Model, Role
+from sweeps.training.lenet import LeNet
+from sweeps.training.mlp import MLP
+from sweeps.training.resnet import ResNet
+from sweeps.training.vgg import VGG
 
-Role = Literal["hidden", "output"]
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A layer with connections.
-
-    ``shape`` (n_out, n_in) of its weight matrix; ``in_group`` inputs per neuron of the previous
-    layer (1 for Linear on Linear); ``kernel`` (height, width) of a convolution; ``places`` how
-    often each weight is used for one sample (a convolution's output pixels).
-    """
-
-    name: str
-    shape: tuple[int, int]
-    role: Role
-    in_group: int = 1
-    kernel: tuple[int, int] | None = None
-    places: int = 1
-
-    @property
-    def size(self) -> int:
-        """Weights, connected or not."""
-        return self.shape[0] * self.shape[1]
-
-    @property
-    def tensor_shape(self) -> tuple[int, ...]:
-        """(n_out, n_in), or (n_out, channels, height, width) of a convolution."""
-        if self.kernel is None:
-            return self.shape
-        return (self.shape[0], self.shape[1] // prod(self.kernel), *self.kernel)
-
-
-class Model(Protocol):
-    """What the loop asks of a model class; an instance is an ``nn.Module`` as well."""
-
-    Settings: ClassVar[type[Any]]
-
-    @staticmethod
-    def layers(settings: Any, input_shape: tuple[int, ...], n_classes: int) -> list[Layer]:
-        """The layers in order, without building the model.
-
-        Raises InputError where the model cannot take such inputs.
-        """
-        ...
-
-    def weight(self, layer: str) -> nn.Parameter:
-        """The weights of a layer, (n_out, n_in)."""
-        ...
-
-    def draw_activations(self, streams: Streams) -> None:
-        """Draw the start of parameters that belong to no connection."""
-        ...
-
-
-class MLPSettings(Settings):
-    """Fully connected layers. ``hidden``: the width of each hidden layer, first to last."""
-
-    name: Literal["mlp"] = "mlp"
-    hidden: list[Annotated[int, Field(ge=1, le=1_000_000)]] = Field(
-        default=[64, 64], min_length=1, max_length=1000
-    )
-    activation: Literal["relu", "srelu"] = "relu"
-
-
-class SReLU(nn.Module):
-    """S-shaped rectified linear unit (Jin et al. 2016, eq. 1), four learned parameters a neuron.
-
-    f(x) = t_r + a_r (x - t_r) for x >= t_r,  x in between,  t_l + a_l (x - t_l) for x <= t_l.
-
-    t_r = t_l + |width| keeps the right threshold right of the left one, and the start is that of
-    the Keras layer that the authors of SET used: t_l = 0, a_l ~ U(0, 1), width ~ U(0, 5), a_r = 1.
-    """
-
-    def __init__(self, neurons: int) -> None:
-        super().__init__()
-        self.t_left = nn.Parameter(torch.zeros(neurons))
-        self.a_left = nn.Parameter(torch.zeros(neurons))
-        self.width = nn.Parameter(torch.zeros(neurons))
-        self.a_right = nn.Parameter(torch.ones(neurons))
-
-    def forward(self, x: Tensor) -> Tensor:
-        t_right = self.t_left + self.width.abs()
-        middle = torch.clamp(x, self.t_left, t_right)
-        beyond = x - middle
-        return middle + torch.where(beyond > 0, self.a_right, self.a_left) * beyond
-
-
-class MLP(nn.Module):
-    """Linear layers with an activation between them; the last one gives the class scores."""
-
-    Settings = MLPSettings
-
-    def __init__(self, settings: MLPSettings, input_shape: tuple[int, ...], n_classes: int) -> None:
-        super().__init__()
-        layers = self.layers(settings, input_shape, n_classes)
-        self.linear = nn.ModuleDict({layer.name: _linear(*layer.shape) for layer in layers})
-        self.activation = nn.ModuleDict()
-        if settings.activation == "srelu":
-            self.activation.update({layer.name: SReLU(layer.shape[0]) for layer in layers[:-1]})
-
-    @staticmethod
-    def layers(settings: MLPSettings, input_shape: tuple[int, ...], n_classes: int) -> list[Layer]:
-        """hidden_1, hidden_2, ..., output; inputs of any shape are flattened."""
-        widths = [prod(input_shape), *settings.hidden, n_classes]
-        last = len(settings.hidden)
-        return [
-            Layer(
-                name="output" if index == last else f"hidden_{index + 1}",
-                shape=(widths[index + 1], widths[index]),
-                role="output" if index == last else "hidden",
-            )
-            for index in range(len(widths) - 1)
-        ]
-
-    def weight(self, layer: str) -> nn.Parameter:
-        weight = self.linear[layer].weight
-        assert isinstance(weight, nn.Parameter)
-        return weight
-
-    def draw_activations(self, streams: Streams) -> None:
-        for index, srelu in enumerate(self.activation.values()):
-            assert isinstance(srelu, SReLU)
-            rng = streams.for_weights(Purpose.ACTIVATION, index)
-            for parameter, high in ((srelu.a_left, 1.0), (srelu.width, 5.0)):
-                draw = torch.from_numpy(rng.uniform(0, high, len(parameter)))
-                parameter.data.copy_(draw)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Class scores (batch, n_classes) of inputs (batch, *input_shape)."""
-        x = x.flatten(1)
-        for name, linear in self.linear.items():
-            x = linear(x)
-            if name != "output":
-                x = self.activation[name](x) if self.activation else F.relu(x)
-        return x
-
-
-def _linear(n_out: int, n_in: int) -> nn.Linear:
-    """A linear layer of zeros; through the meta device, because the usual start would draw from
-    torch's global generator only to be drawn again from the trial's streams."""
-    linear = nn.Linear(n_in, n_out, device="meta").to_empty(device=torch.get_default_device())
-    nn.init.zeros_(linear.weight)
-    nn.init.zeros_(linear.bias)
-    return linear
-
+__all__ = ["MODELS", "Layer", "Model", "Role"]
 
 MODELS = Registry(
     "model",
     "toposweep.models",
-    {"mlp": MLP},
+    {"mlp": MLP, "lenet": LeNet, "vgg": VGG, "resnet": ResNet},
     base=nn.Module,
     needs=("layers", "weight", "draw_activations"),
 )

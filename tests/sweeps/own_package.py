@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sweeps.training.data import Dataset
 from sweeps.training.evolving import Set, SetSettings
 from sweeps.training.masking import evolve
-from sweeps.training.models import MLP, MLPSettings
+from sweeps.training.mlp import MLP, MLPSettings
 from sweeps.training.optimizers import SGD, SGDSettings
 from sweeps.training.rules import Growth, drop_magnitude
 from sweeps.training.settings import Settings

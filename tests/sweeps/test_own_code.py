@@ -170,7 +170,7 @@ def test_what_one_study_lists_another_does_not(kit: str) -> None:
         ("model", "kit:Bare", "is not allowed: it is no subclass of torch.nn"),
         ("data", "kit:Bare", "has no Settings, a subclass of sweeps.training.settings.Settings"),
         ("data", "kit:Nameless", "has no load(); needed: load, files"),
-        ("optimizer", "kit:Iris", "has no slot_names(); needed: slot_names, step"),
+        ("optimizer", "kit:Iris", "has no Settings, a subclass of sweeps.training.optimizers."),
         ("method", "kit:number", "is not a class but 3"),
         ("method", "kit:Nothing", "is not there: "),
         ("method", "kitt:Lowest", "cannot be imported: ModuleNotFoundError: No module named"),
@@ -279,7 +279,7 @@ def test_another_process_finds_the_code_and_the_data_set_by_what_the_driver_send
         "import json, sys; from sweeps.own_code import OwnCode\n"
         "from sweeps.shipped_data import NeededData\n"
         f"print(OwnCode(**json.loads({json.dumps(sent)!r})).problem_here())\n"
-        f"print(NeededData({needed.name!r}, {needed.checksum!r}, None, {needed.values!r})"
+        f"print(NeededData({needed.name!r}, {needed.checksum!r}, None, {needed.resolved!r})"
         ".problem_here())"
     )
     (tmp_path / "node").mkdir()
