@@ -89,7 +89,10 @@ def telling_columns(trials: pd.DataFrame) -> list[str]:
 
 def spelled(method: Any) -> str:
     """A method's name as its authors write it."""
-    return NO_METHOD if _missing(method) else SPELLED.get(str(method), str(method))
+    if _missing(method):
+        return NO_METHOD
+    own = str(method).rpartition(":")[2]  # a user's own is named package.module:Class
+    return SPELLED.get(own, own)
 
 
 def percent(fraction: float) -> str:

@@ -13,6 +13,7 @@ from storage.durations import parse_duration
 from storage.records import ENDED
 from storage.runs import Run, flatten_config
 from sweeps.checks import CheckedJob
+from sweeps.own_code import own_code_lines
 from sweeps.plan import PlannedTrial
 from sweeps.readable import readable_bytes, readable_seconds
 from sweeps.study import Study
@@ -133,6 +134,8 @@ def mask_bytes(count: int, size: int) -> float:
 
 def print_plan(study: Study, job: CheckedJob, console: Console) -> None:
     """The trials of a study and what they will take; nothing is started."""
+    for line in own_code_lines(study):
+        console.print(line)
     trials = job.trials
     if not trials:
         console.print(

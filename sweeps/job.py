@@ -19,6 +19,7 @@ from sweeps.checks import check_job, check_out
 from sweeps.connection import reached
 from sweeps.imported_study import settings_of_run
 from sweeps.leaving import LeaveRequest, leaving
+from sweeps.own_code import own_code_lines
 from sweeps.plan import PlannedTrial
 from sweeps.preflight import check_distances_stage, check_sweep
 from sweeps.progress import Progress
@@ -113,6 +114,8 @@ def run_job(
                 progress=progress, request=request,
             )  # fmt: skip
     progress = progress or Progress()
+    for line in own_code_lines(study):
+        progress.note(line)
     job = check_job(study, out, address, tracking_uri)
     request.begun = (job.folder / "run.json").exists()
     with RunLock(job.folder, purpose="run") as lock:
@@ -251,7 +254,7 @@ def _connected(
     if not todo and study.search.algorithm != "optuna" and not study.distances:
         yield
         return
-    with reached(address, progress, request) as cluster:
+    with reached(address, progress, request, study.imports) as cluster:
         check_sweep(cluster, study, run, todo, progress)
         yield
 

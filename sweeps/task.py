@@ -1,6 +1,6 @@
 """What travels to a worker, and the record of it that stays with the driver."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +10,7 @@ from storage.runs import Run, TrialRecord
 from sweeps.plan import PlannedTrial
 from sweeps.study import Study
 from sweeps.training.compute import Compute
+from sweeps.training.imports import folders_of
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class TrialTask:
     device: str = "cpu"
     compute: Compute = "auto"
     lock_generation: int = 0  # of the driver that it is for; 0: there is none
+    # Packages of the user's own that may be imported, and the folder where the driver has each.
+    imports: dict[str, str | None] = field(default_factory=dict)
 
 
 def make_task(
@@ -45,6 +48,7 @@ def make_task(
         device=study.resources.device,
         compute=study.resources.compute,
         lock_generation=lock.generation if lock else 0,
+        imports=folders_of(study.imports),
     )
 
 

@@ -28,6 +28,7 @@ from storage.runs import Run
 from sweeps.faults import checked_data_error
 from sweeps.shipped_data import data_folder
 from sweeps.task import TrialTask
+from sweeps.training.imports import allow_imports_there
 from sweeps.training.loop import Training
 
 KEPT_CHECKPOINTS = 2  # the newest, and one before it in case the newest proves unreadable
@@ -89,6 +90,7 @@ class Trial:
         self._committing: Future[Any] | None = None
 
         try:
+            allow_imports_there(task.imports)
             data = data_folder(self._run, task.config["data"]["checksum"], task.data_path)
             self.training = Training(task.config, data, task.device, task.threads, task.compute)
         except Exception as error:

@@ -10,12 +10,12 @@ What is the same for all of them stands elsewhere: the learning rate of each ste
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import Field
 from torch import Tensor
 
+from sweeps.training.entries import Registry
 from sweeps.training.learning_rates import Rate, RateSettings
 from sweeps.training.objective import ObjectiveSettings
 from sweeps.training.parameters import Parameters
@@ -167,7 +167,13 @@ class AdamW(Adam):
         self.parameters.values[:n].mul_(1 - lr * self.settings.weight_decay)
 
 
-OPTIMIZERS: Mapping[str, Any] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
+OPTIMIZERS = Registry(
+    "optimizer",
+    "toposweep.optimizers",
+    {"sgd": SGD, "adam": Adam, "adamw": AdamW},
+    needs=("slot_names", "step"),
+    settings=OptimizerSettings,
+)
 
 
 def _add_decay(parameters: Parameters, weight_decay: float) -> None:

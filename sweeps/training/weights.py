@@ -8,7 +8,7 @@ its connections alone and has more than ``DENSE_WEIGHTS`` weights is stored as `
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from storage.checkpoints import UNSEALED, check_weights, seal_weights
 from storage.errors import CorruptFile, InputError
 from storage.filesystem import Location, read_bytes, run_folder
+from sweeps.training.entries import check_listed
+from sweeps.training.imports import allow_imports
 from sweeps.training.models import MODELS
 from sweeps.training.positions import Positions
 from sweeps.training.settings import parse_settings
@@ -44,18 +46,22 @@ def weights_to_bytes(
     return seal_weights(save(tensors, metadata={_METADATA: json.dumps(about, sort_keys=True)}))
 
 
-def load_model(path: Location) -> nn.Module:
+def load_model(path: Location, imports: Sequence[str] = ()) -> nn.Module:
     """The model whose weights ``save_weights`` wrote, on the CPU, in eval mode.
 
     It takes inputs as the data set gives them (``load_dataset``), scaled, (n, *input_shape).
-    Raises InputError where there is no such file and CorruptFile where it is something else.
+    ``imports``: packages whose code it may be made of, as in a study; a file of weights imports
+    nothing by itself. Raises InputError where there is no such file or a package is not listed,
+    and CorruptFile where it is something else.
     """
     path = run_folder(path)
+    allow_imports(imports)
     try:
         content = read_bytes(path)
         check_weights(path, content)
         tensors = load(content)  # which checks the header as well
         about = json.loads(_header(content)["__metadata__"][_METADATA])
+        check_listed("model", about["config"]["model"]["name"], imports)
         model_class, settings = parse_settings("model", about["config"]["model"], MODELS)
         sparse = _sparse_layers(tensors)
         more = {"sparse": sparse} if sparse else {}
