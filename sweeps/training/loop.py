@@ -26,6 +26,7 @@ from sweeps.training import positions
 from sweeps.training.config import canonical_json, parse_config, split_of
 from sweeps.training.connections import Connections
 from sweeps.training.data import load_dataset
+from sweeps.training.flops import TrainingFlops
 from sweeps.training.initial import FirstWeights
 from sweeps.training.methods import Length
 from sweeps.training.models import Layer, Role
@@ -89,6 +90,7 @@ class Training:
         self._rewinds_to = self._method.rewinds_to(length)
 
         self.layers = trial.layers(self.dataset)
+        self._flops = TrainingFlops(self.layers)
         self.model = trial.model_class(
             trial.model, self.dataset.input_shape, self.dataset.n_classes
         )
@@ -97,6 +99,7 @@ class Training:
         self.connections = Connections(
             self.layers, self._method.start(self.layers, self._streams, self._saliency)
         )
+        self._flops.show(self.connections.counts())
         self._draw_weights(self._method.first_weights, self.connections)
         masked = {layer.name: self.model.weight(layer.name) for layer in self.connections.masked}
         others = [
@@ -144,7 +147,7 @@ class Training:
         metrics: train_loss and train_accuracy (over the epoch's batches, each as it was trained
         on), validation_* (with a split) and test_*, density, density_<layer>, connections,
         connections_changed (in the new masks and not in the old, over the updates of this
-        epoch), exploration, seconds.
+        epoch), exploration, FLOPs and parameters (see flops.py), seconds.
 
         Raises TrainingFailed where a loss is no longer finite, naming the epoch (the first is 1)
         and the step.
@@ -180,6 +183,7 @@ class Training:
             gradients = self.parameters.gradients[: self.parameters.n_masked]
             self._momentum.lerp_(gradients, 1 - self._method.settings.momentum)
         self.parameters.mask_gradients()
+        self._flops.step(len(batch), self._method.needs)
         self.step += 1
         self.optimizer.step(self.step)
         self._sums.note(loss, scores, y)
@@ -201,6 +205,7 @@ class Training:
         self._sums.settle(self.step, self._failure)
         if self._method.needs == "gradient":
             self._backward(batch)
+        self._flops.update(len(batch), self._method.needs)
         states = {layer.name: self._state(layer) for layer in self.connections.masked}
         numbers = {layer.name: index for index, layer in enumerate(self.layers)}
         changes = self._method.update(
@@ -217,6 +222,7 @@ class Training:
                 fan_in[change.grown // layer.shape[1]],
             )
             self.parameters.change(layer.name, change, new_weights, self.optimizer.slots)
+        self._flops.show(self.connections.counts())
         if self._early is not None:
             self._rewind()
 
@@ -262,6 +268,7 @@ class Training:
         dense network at its start on the first batch (Lee et al. 2019, eq. 6)."""
         self._draw_weights(self._method.first_weights, Connections(self.layers, {}))
         batch = self.batches(epoch=0)[0]
+        self._flops.saliency(len(batch))
         loss = F.cross_entropy(self.model(self._tensors[0][batch]), self._tensors[1][batch])
         names = [layer.name for layer in self._method.masked(self.layers)]
         weights = [self.model.weight(name) for name in names]
@@ -284,6 +291,7 @@ class Training:
             **evaluation,
             **self.connections.metrics(),
             "connections_changed": float(self._sums.changed),
+            **self._flops.metrics(len(self.parameters.values) - self.parameters.n_weights),
         }
 
     def evaluate(self) -> dict[str, float]:
@@ -331,6 +339,7 @@ class Training:
             },
             "connections": self.connections.state_dict(),
             "sums": self._sums.state_dict(),
+            "flops": self._flops.state_dict(),
             "momentum": None if self._momentum is None else self._momentum.cpu().clone(),
             "early": None if self._early is None else self._early.cpu().clone(),
         }
@@ -347,6 +356,8 @@ class Training:
             raise InputError("the checkpoint is of another configuration than this trial's")
         self.step = state["step"]
         self.connections.load_state_dict(state["connections"])
+        self._flops.load_state_dict(state["flops"])
+        self._flops.show(self.connections.counts())
         connected = self.connections.connected()
         self.parameters.show(connected)
         self.parameters.expand(self.parameters.values, state["values"], connected)
