@@ -2,7 +2,7 @@
 
 Counted are the multiplications and additions of connections, 2 for each connection and place where
 it is used: f_S for one sample at the present masks, f_D for the dense network. Biases,
-activations, the optimiser and evaluations are left out, as is usual (Evci et al. 2020, appendix on FLOPs).
+activations, the optimiser and evaluations are left out, as is usual (Evci et al. 2020, appendix).
 A training step takes the forward pass and two as long: the gradients of the activations and those
 of the weights, 3 f_S a sample. Where the gradient of all weights is asked for, the last
 of the three is that of the dense network: 2 f_S + f_D a sample. This is what a sparse
@@ -33,7 +33,8 @@ class TrainingFlops:
     A step costs 3 f_S a sample, or 2 f_S + f_D where the method keeps a running mean of all
     weights' gradients. An update that looks at the gradient of all weights costs 2 f_S + f_D
     on its batch: with one after every dT steps that is 3 f_S dT + 2 f_S + f_D for dT + 1
-    gradients, as in Evci et al. 2020 (appendix). A saliency at the start is a dense gradient, 3 f_D.
+    gradients, as in Evci et al. 2020 (appendix). A saliency at the start is a dense gradient,
+    3 f_D.
     """
 
     def __init__(self, layers: Sequence[Layer]) -> None:

@@ -120,7 +120,9 @@ def test_pruning_costs_less_with_every_update(config_of: ConfigOf) -> None:
         expected += 3 * sparse[-1] * (LAST if step == STEPS else 100)
 
     assert training.run_epoch(watch)["training_flops"] == expected
-    assert sparse[0] == DENSE and sparse == sorted(sparse, reverse=True) and len(set(sparse)) > 2
+    assert sparse[0] == DENSE
+    assert sparse == sorted(sparse, reverse=True)
+    assert len(set(sparse)) > 2
 
 
 def test_a_weight_of_a_convolution_works_at_every_place() -> None:
