@@ -39,7 +39,7 @@ def name_configurations(trials: pd.DataFrame) -> pd.DataFrame:
     )
     telling = _telling_columns(trials, named["method"], settings)
     rows: list[dict[Any, Any]] = trials.to_dict("records")
-    keys = [tuple(_sortable(row[column]) for column in settings) for row in rows]
+    keys = [tuple(sortable(row[column]) for column in settings) for row in rows]
     texts = []
     for method, density, row in zip(named["method"], named["density"], rows, strict=True):
         parts = [method, *([] if _missing(density) else [percent(density)])]
@@ -52,9 +52,9 @@ def name_configurations(trials: pd.DataFrame) -> pd.DataFrame:
         range(len(named)),
         key=lambda k: (
             _method_rank(str(named["method"].iloc[k])),
-            _sortable(named["density"].iloc[k]),
+            sortable(named["density"].iloc[k]),
             keys[k],
-            tuple(_sortable(rows[k][column]) for column in seeds),
+            tuple(sortable(rows[k][column]) for column in seeds),
             named["trial_id"].iloc[k],
         ),
     )
@@ -196,7 +196,7 @@ def _method_rank(method: str) -> tuple[int, str]:
     return rank, method.lower()
 
 
-def _sortable(value: Any) -> tuple[int, float, str]:
+def sortable(value: Any) -> tuple[int, float, str]:
     """Numbers before texts before what is missing."""
     if _missing(value):
         return 2, 0.0, ""
@@ -204,7 +204,7 @@ def _sortable(value: Any) -> tuple[int, float, str]:
 
 
 def _varies(values: pd.Series) -> bool:
-    return len({_sortable(value) for value in values}) > 1
+    return len({sortable(value) for value in values}) > 1
 
 
 def _is_seed(column: str) -> bool:

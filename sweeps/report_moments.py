@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from sweeps.configurations import evenly, stratified_sample
 from sweeps.report_data import SquareGroup
 
-# Rows and columns of small heatmaps; networks in one of them.
-EPOCHS_SHOWN = 6
+# Rows and columns of small heatmaps (the paper's figure 4 has nine epochs); networks in one.
+EPOCHS_SHOWN = 9
 COLUMNS_SHOWN = 6
 NETWORKS_SHOWN = 100
 
