@@ -37,7 +37,7 @@ def density_picture(final: pd.DataFrame, looks: Mapping[str, Style]) -> Picture 
     points = pd.DataFrame(rows)
     dense = points[points["method"] == "dense"]
     sparse = points[points["method"] != "dense"]
-    if sparse.groupby("label")["x"].nunique().max() < DENSITIES_NEEDED:
+    if max(sparse.groupby("label")["x"].nunique(), default=0) < DENSITIES_NEEDED:
         return None
     lines = points.drop_duplicates("label")[["label", "method"]].assign(density=np.nan)
     level = None
