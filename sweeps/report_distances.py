@@ -29,7 +29,7 @@ from topology.plot_style import LEGEND_LIMIT, Style
 from topology.plots import embedding, to_png
 
 # More configurations than this are no small table.
-MEANS_LIMIT = 8
+MEANS_LIMIT = 12
 
 
 def distance_section(

@@ -172,8 +172,9 @@ def _table(shown: list[PairedDifference]) -> Table:
         found = difference.interval
         above = sum(value > 0 for value in difference.values)
         rows.append(
-            [difference.a, difference.b, str(found.n), f"{found.mean:+.2f}",
-             f"{found.low:+.2f} to {found.high:+.2f}", f"{above} of {found.n}", _verdict(found)]
+            [difference.a, difference.b, str(found.n), _signed(found.mean),
+             f"{_signed(found.low)} to {_signed(found.high)}", f"{above} of {found.n}",
+             _verdict(found)]
         )  # fmt: skip
     luck = len(rows) * 0.05
     note = (
@@ -189,6 +190,10 @@ def _table(shown: list[PairedDifference]) -> Table:
                "verdict"]  # fmt: skip
     kinds = ["text", "text", "number", "number", "number", "number", "text"]
     return Table("Paired differences of test accuracy", columns, kinds, rows, note)
+
+
+def _signed(points: float) -> str:
+    return f"{round(points, 2) + 0.0:+.2f}"  # no minus before zero
 
 
 def _verdict(found: Interval) -> str:
