@@ -51,6 +51,7 @@ def accuracy_section(data: RunData, looks: Mapping[str, Style]) -> Section:
                     looks,
                     "accuracy on test data after the last epoch (%)",
                     halves=halves,
+                    bounds=(0.0, 100.0),
                 )
             ),
             "Final test accuracy",

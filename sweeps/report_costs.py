@@ -47,7 +47,7 @@ def cost_section(data: RunData, looks: Mapping[str, Style]) -> Section | None:
                 to_png(
                     means_over(
                         means, looks, "training FLOPs, share of the dense network's",
-                        "accuracy on test data (%)", lines=False,
+                        "accuracy on test data (%)", lines=False, bounds=(0.0, 100.0),
                     )
                 ),
                 "Test accuracy and training FLOPs",

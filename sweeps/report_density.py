@@ -45,7 +45,7 @@ def density_picture(final: pd.DataFrame, looks: Mapping[str, Style]) -> Picture 
         level = str(dense["label"].iloc[0]), dense["mean"].iloc[0], dense["half"].iloc[0]
     figure = means_over(
         sparse, styles(lines.reset_index(drop=True)), "density (share of connections kept)",
-        "accuracy on test data (%)", level=level,
+        "accuracy on test data (%)", level=level, bounds=(0.0, 100.0),
     )  # fmt: skip
     return Picture("density.png", to_png(figure), "Test accuracy over density",
                    _caption(points, level is not None))  # fmt: skip

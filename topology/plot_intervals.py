@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from topology.plot_style import Style, plain
-from topology.plots import draw_legend, new_figure, open_axes
+from topology.plots import cut, draw_legend, new_figure, open_axes
 
 ZERO_COLOUR = "#777777"
 NAME_LENGTH = 70  # letters beside a difference, which names two configurations
@@ -22,6 +22,7 @@ def means_over(
     y_label: str,
     lines: bool = True,
     level: tuple[str, float, float] | None = None,
+    bounds: tuple[float, float] = (-np.inf, np.inf),
 ) -> Figure:
     """Means over a share of 1 on a logarithmic axis in percent, with error bars.
 
@@ -31,6 +32,7 @@ def means_over(
         looks: the style of each label; legend in its order.
         lines: join the points of a label.
         level: name, mean and half (NaN for no band) of something that has no x, across the picture.
+        bounds: what no single value can exceed; bars that do are cut off near them.
 
     Above `LEGEND_LIMIT` labels the legend names methods only.
     """
@@ -52,6 +54,7 @@ def means_over(
         if np.isfinite(half):
             panel.axhspan(mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
     _percent_axis(panel)
+    panel.set_ylim(*cut(panel.get_ylim(), bounds))
     panel.set_xlabel(x_label, fontsize=10)
     panel.set_ylabel(y_label, fontsize=10)
     panel.tick_params(labelsize=9)

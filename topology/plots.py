@@ -146,12 +146,14 @@ def dots(
     looks: Mapping[str, Style],
     x_label: str,
     halves: Mapping[str, float] | None = None,
+    bounds: tuple[float, float] = (-np.inf, np.inf),
 ) -> Figure:
     """Each configuration's values as dots in a row of its own, the mean of several as a stroke.
 
     Args:
         halves: by label, half the width of the mean's confidence interval; NaN draws none. What is
             wider than the dots of all configurations is cut at the edge.
+        bounds: what no single value can exceed; intervals that do are cut off near them.
         values: rows with the columns `label` and `column`; those without a value are left out.
         looks: the style of each label; the rows are in its order, or the best `ROWS_LIMIT` of them
             where there are more.
@@ -188,7 +190,8 @@ def dots(
     least, greatest = there[column].min(), there[column].max()
     if halves and least < greatest:
         low, high = panel.get_xlim()
-        panel.set_xlim(max(low, 2 * least - greatest), min(high, 2 * greatest - least))
+        seen = max(low, 2 * least - greatest), min(high, 2 * greatest - least)
+        panel.set_xlim(*cut(seen, bounds))
     open_axes(panel)
     panel.grid(axis="y", color="#eeeeee", linewidth=0.8)
     panel.spines["left"].set_visible(False)
@@ -254,6 +257,16 @@ def new_figure(
 def panel_columns(n_panels: int) -> int:
     """Panels side by side: at most three, without one that is left alone where that can be."""
     return {1: 1, 2: 2, 4: 2}.get(n_panels, 3)
+
+
+def cut(seen: tuple[float, float], bounds: tuple[float, float]) -> tuple[float, float]:
+    """The ends of an axis, hardly beyond what values can be.
+
+    >>> cut((-20.0, 110.0), (0.0, 100.0))
+    (-2.6, 102.6)
+    """
+    room = 0.02 * (seen[1] - seen[0])
+    return max(seen[0], bounds[0] - room), min(seen[1], bounds[1] + room)
 
 
 def open_axes(panel: Any) -> None:

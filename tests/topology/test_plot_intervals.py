@@ -19,7 +19,8 @@ VALUES = pd.DataFrame(
 
 def test_means_are_drawn_in_the_order_of_x_with_bars_of_the_intervals_width() -> None:
     panel = means_over(VALUES, LOOKS, "density", "accuracy").axes[0]
-    lines = {line.get_color(): line.get_xydata() for line in panel.lines if len(line.get_xydata())}
+    means = [container.lines[0] for container in panel.containers]
+    lines = {line.get_color(): line.get_xydata() for line in means}
     assert lines[LOOKS["SET"].colour].tolist() == [[0.001, 80.0], [0.1, 95.0]]
     bars = [segment.tolist() for part in panel.collections for segment in part.get_segments()]
     assert [[0.001, 78.0], [0.001, 82.0]] in bars
@@ -55,3 +56,11 @@ def test_a_difference_has_its_single_values_mean_and_interval_in_one_row() -> No
     segments = [s.tolist() for part in panel.collections for s in part.get_segments()]
     assert segments == [[[-0.5, 0.0], [4.5, 0.0]]]
     assert [tick.get_text() for tick in panel.get_yticklabels()] == ["SET − static", "SET − dense"]
+
+
+def test_bars_are_cut_where_no_value_can_be() -> None:
+    values = VALUES.assign(half=[30.0, 2.0, np.nan])
+    figure = means_over(values, LOOKS, "density", "accuracy", bounds=(0.0, 100.0))
+    low, high = figure.axes[0].get_ylim()
+    assert 0 < low < 65
+    assert 100 < high < 102
