@@ -31,7 +31,7 @@ def test_means_are_drawn_in_the_order_of_x_with_bars_of_the_intervals_width() ->
 def test_what_has_no_x_is_a_line_across_with_its_band() -> None:
     figure = means_over(VALUES, LOOKS, "density", "accuracy", level=("dense", 97.0, 0.5))
     panel = figure.axes[0]
-    assert any((line.get_ydata() == 97.0).all() for line in panel.lines)
+    assert any((np.asarray(line.get_ydata()) == 97.0).all() for line in panel.lines)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["dense", "static", "SET"]
 
 
