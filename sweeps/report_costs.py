@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 
 from sweeps.configurations import percent
@@ -77,6 +76,7 @@ def _caption(means: pd.DataFrame) -> str:
     seeds = f"{low} to {high} seeds" if low < high else f"{low} seed{'s' * (low > 1)}"
     words = f"A mark is the mean of a configuration's completed trials ({seeds})"
     words += ", a bar its 95% confidence interval." if high > 1 else "."
+    words += " Marks at the same cost are moved apart a little."
     if len(means) > LEGEND_LIMIT:
         words += " The legend names the methods; their shades are the configurations."
     return words
@@ -96,14 +96,14 @@ def _table(done: pd.DataFrame, looks: Mapping[str, Style]) -> Table:
         for name in _COSTS:
             mean = float(own[f"final_{name}"].mean())
             share = float((own[f"final_{name}"] / own[f"final_dense_{name}"]).mean())
-            row += [readable_count(mean), percent(share) if np.isfinite(share) else ""]
+            row.append(f"{readable_count(mean)} ({percent(share)})")
         rows.append(row)
     columns = ["configuration", "seeds", "accuracy (%)", *["explored (%)"] * explored,
-               "parameters", "share", "inference FLOPs", "share", "training FLOPs",
-               "share"]  # fmt: skip
+               "parameters", "inference FLOPs", "training FLOPs"]  # fmt: skip
     note = (
         "Means over seeds with 95% confidence intervals (Student's t). Parameters: connections, "
-        "biases and whatever else is learned. Inference FLOPs are those of one sample."
+        "biases and whatever else is learned. Inference FLOPs are those of one sample. In brackets: "
+        "the share of the dense network's."
     )
     if explored:
         note += " Explored: the share of the masked layers' weights that was ever connected."

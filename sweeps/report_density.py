@@ -103,4 +103,7 @@ def _caption(points: pd.DataFrame, level: bool) -> str:
     if level:
         words += " The horizontal line: the dense network"
         words += ", the band its interval." if high > 1 else "."
-    return f"{words} The axis of density is logarithmic."
+    return (
+        f"{words} The axis of density is logarithmic; marks at the same density are moved apart a "
+        "little."
+    )

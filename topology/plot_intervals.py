@@ -12,6 +12,7 @@ from topology.plot_style import Style, plain
 from topology.plots import cut, draw_legend, new_figure, open_axes
 
 ZERO_COLOUR = "#777777"
+_APART = 0.03  # of a mark from the next, in natural logarithms
 NAME_LENGTH = 70  # letters beside a difference, which names two configurations
 
 
@@ -34,9 +35,12 @@ def means_over(
         level: name, mean and half (NaN for no band) of something that has no x, across the picture.
         bounds: what no single value can exceed; bars that do are cut off near them.
 
+    Marks at the same x are moved apart a little.
+
     Above `LEGEND_LIMIT` labels the legend names methods only.
     """
     shown = [label for label in looks if label in set(values["label"])]
+    values = _moved_apart(values, shown)
     figure = new_figure(8.1, 4.2)
     panel = figure.subplots()
     panel.set_xscale("log")
@@ -64,6 +68,15 @@ def means_over(
     return figure
 
 
+def _moved_apart(values: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
+    """With bars side by side that would lie on each other."""
+    rank = values["label"].map({label: k for k, label in enumerate(order)})
+    values = values.assign(rank=rank).sort_values("rank", kind="stable").drop(columns="rank")
+    same = values.groupby(np.log(values["x"]).div(_APART).round())["x"]
+    aside = same.cumcount() - (same.transform("size") - 1) / 2
+    return values.assign(x=values["x"] * np.exp(_APART * aside))
+
+
 def _percent_axis(panel: Any) -> None:
     """Ticks at 1, 2 and 5 of each decade, in percent."""
     low, high = panel.get_xlim()
@@ -85,7 +98,9 @@ class Difference(NamedTuple):
 
 def differences(rows: Sequence[Difference], x_label: str) -> Figure:
     """A row a difference: its single values as dots, mean and interval on top, beside zero."""
-    figure = new_figure(7.6, 0.9 + 0.3 * max(len(rows), 2))
+    names = [plain(row.name, NAME_LENGTH) for row in rows]
+    letters = max((len(name) for name in names), default=0)
+    figure = new_figure(5.2 + 0.075 * letters, 0.9 + 0.3 * max(len(rows), 2))
     panel = figure.subplots()
     panel.axvline(0, color=ZERO_COLOUR, linewidth=1.2)
     for k, row in enumerate(rows):
@@ -98,7 +113,6 @@ def differences(rows: Sequence[Difference], x_label: str) -> Figure:
             [row.mean], [k], xerr=half, marker="D", markersize=5.5, color=row.colour, capsize=3.5,
             linewidth=1.6, markeredgecolor="white", markeredgewidth=0.6,
         )  # fmt: skip
-    names = [plain(row.name, NAME_LENGTH) for row in rows]
     panel.set_yticks(range(len(rows)), labels=names, fontsize=9.5)
     panel.set_ylim(len(rows) - 0.4, -0.6)
     panel.tick_params(axis="y", length=0)

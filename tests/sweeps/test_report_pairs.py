@@ -138,7 +138,7 @@ def test_costs_are_shares_of_the_dense_network(run: Run) -> None:
     assert section is not None
     row = next(row for row in section.tables[0].rows if row[0] == "SET 5%")
     assert row[1] == "5"
-    assert row[4:] == ["558", "5.55%", "1 k", "5%", "3.6 M", "5%"]
+    assert row[4:] == ["558 (5.55%)", "1 k (5%)", "3.6 M (5%)"]
     assert "±" in row[2]
     assert "3 to 5 seeds" in section.pictures[0].caption
 

@@ -64,3 +64,13 @@ def test_bars_are_cut_where_no_value_can_be() -> None:
     low, high = figure.axes[0].get_ylim()
     assert 0 < low < 65
     assert 100 < high < 102
+
+
+def test_marks_at_the_same_place_are_moved_apart_around_it() -> None:
+    values = pd.DataFrame(
+        {"label": ["SET", "static"], "x": [0.1, 0.1], "mean": [95.0, 94.0], "half": [1.0, 1.0]}
+    )
+    panel = means_over(values, LOOKS, "density", "accuracy").axes[0]
+    places = sorted(float(container.lines[0].get_xdata()[0]) for container in panel.containers)
+    assert places[0] < 0.1 < places[1] < 0.11
+    assert places[0] * places[1] == pytest.approx(0.01)
