@@ -102,8 +102,8 @@ def _table(done: pd.DataFrame, looks: Mapping[str, Style]) -> Table:
                "parameters", "inference FLOPs", "training FLOPs"]  # fmt: skip
     note = (
         "Means over seeds with 95% confidence intervals (Student's t). Parameters: connections, "
-        "biases and whatever else is learned. Inference FLOPs are those of one sample. In brackets: "
-        "the share of the dense network's."
+        "biases and whatever else is learned. Inference FLOPs are those of one sample. In "
+        "brackets: the share of the dense network's."
     )
     if explored:
         note += " Explored: the share of the masked layers' weights that was ever connected."
