@@ -29,6 +29,7 @@ from storage.errors import CorruptFile, InputError
 from storage.filesystem import (
     AnyPath,
     Location,
+    for_each,
     names_in,
     read_json,
     remove_temporaries,
@@ -112,8 +113,14 @@ class DistanceStore:
         """Where a tile lies."""
         return self.tiles / f"{tile}.parquet"
 
-    def tile_is_current(self, tile: str, digest: str) -> bool:
-        """Whether a tile is there, whole, and holds what this digest stands for."""
+    def current_tiles(self, digests: Mapping[str, str]) -> set[str]:
+        """The tiles that are there, whole, and hold what their digests stand for."""
+        found = {name.removesuffix(".parquet") for name in names_in(self.tiles)}
+        there = [tile for tile in digests if tile in found]
+        current = for_each(lambda tile: self._is_current(tile, digests[tile]), there, self.tiles)
+        return {tile for tile, whole in zip(there, current, strict=True) if whole}
+
+    def _is_current(self, tile: str, digest: str) -> bool:
         try:
             return read_digested(self.tile_path(tile))[1] == digest
         except (CorruptFile, FileNotFoundError):

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,8 @@ from scipy.sparse import csr_array
 from storage.encoding import decode_mask, encode_mask
 from storage.errors import InputError
 from storage.schema import MASK_PAYLOAD, MASK_SCHEMA, check_key
+
+Role = Literal["hidden", "output", "residual"]
 
 INDEX_COLUMNS = [name for name in MASK_SCHEMA.names if name not in MASK_PAYLOAD]
 
@@ -25,14 +27,15 @@ class LayerMask:
     Attributes:
         name: the layer's name.
         mask: (n_out, n_in) bool, dense or sparse; row i is the incoming connections of neuron i.
-        role: `output` for the layer of the classes.
+        role: `output` for the layer of the classes; `residual` for one whose neurons are summed
+            with those of other layers, index by index, so that they cannot be renamed alone.
         in_group: inputs per neuron of the previous layer (kh*kw of a convolution, h*w of a Linear
             after flatten, else 1); divides n_in.
     """
 
     name: str
     mask: NDArray[np.bool_] | csr_array
-    role: Literal["hidden", "output"]
+    role: Role
     in_group: int = 1
 
 
@@ -67,8 +70,10 @@ def mask_rows(
     rows = []
     for number, layer in enumerate(layers):
         columns = encode_mask(layer.mask)
-        if layer.role not in ("hidden", "output"):
-            raise InputError(f"layer {layer.name}: role {layer.role!r} is not hidden or output")
+        if layer.role not in get_args(Role):
+            raise InputError(
+                f"layer {layer.name}: role {layer.role!r} is not {' or '.join(get_args(Role))}"
+            )
         if layer.in_group < 1 or columns["n_in"] % layer.in_group:
             raise InputError(
                 f"layer {layer.name}: in_group {layer.in_group} does not divide {columns['n_in']}"

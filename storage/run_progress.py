@@ -136,7 +136,8 @@ def _per_epoch(record: TrialRecord) -> int:
 
 def _steps_done(record: TrialRecord, census: Census) -> int:
     if record.state == "completed":
-        return record.total_steps
+        # Early stopping may have ended it before all steps were done.
+        return int(record.metrics.get("step", record.total_steps))
     committed = (census.snapshots, census.checkpoints)
     done = max(max(commits.get(record.trial_id, {}), default=0) for commits in committed)
     return min(done, record.total_steps)

@@ -19,7 +19,7 @@ MASK_SCHEMA = pa.schema(
         ("epoch", pa.int32()),
         ("layer", pa.string()),
         ("layer_index", pa.int16()),
-        ("role", pa.string()),  # hidden | output
+        ("role", pa.string()),  # hidden | output | residual
         ("attempt", pa.int16()),
         ("n_out", pa.int32()),
         ("n_in", pa.int32()),

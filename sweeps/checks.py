@@ -1,7 +1,7 @@
 """All that can be known to be wrong with a job before anything starts."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,10 @@ from storage.tracking_uri import check_uri, resolve_uri
 from sweeps.plan import PlannedTrial, plan_trials
 from sweeps.study import Study
 from sweeps.study_file import parse_study
+from sweeps.training.config import parse_config
+from sweeps.training.data import load_dataset
 from sweeps.validation import cut, nearest
+from topology.spec import DistanceSpec, check_residual
 
 MASK_INDEX = frozenset(MASK_SCHEMA.names) - set(MASK_PAYLOAD)
 
@@ -62,12 +65,13 @@ def check_distances(study: Study, trials: Sequence[PlannedTrial]) -> None:
     """What the study's distances ask for can be there once its trials have run.
 
     Raises:
-        InputError: a column that no trial will have, or a step that no trial will reach.
+        InputError: a column that no trial will have, a step that no trial will reach, or a method
+            that would match the neurons of a residual network.
     """
     if not trials:
         return  # an Optuna search: its trials are not known yet
-    columns = {name for trial in trials for name in flatten_config(trial.described())}
-    columns |= {*MASK_INDEX, "steps_per_epoch", "total_steps", "state"}
+    configured = {name for trial in trials for name in flatten_config(trial.described())}
+    columns = configured | {*MASK_INDEX, "steps_per_epoch", "total_steps", "state"}
     for name, spec in study.distances.items():
         where = f"distances.{name}"
         unknown = parse_where(spec.where).names - columns if spec.where else ()
@@ -84,6 +88,31 @@ def check_distances(study: Study, trials: Sequence[PlannedTrial]) -> None:
                 raise InputError(
                     f"{where}.{key}: {item} is not allowed: training lasts {longest}ep"
                 )
+        # What asks for more than the configuration is known once there are snapshots.
+        if spec.where is None or parse_where(spec.where).names <= configured:
+            _check_residual(where, spec, trials, configured)
+
+
+def _check_residual(
+    where: str, spec: DistanceSpec, trials: Sequence[PlannedTrial], columns: Iterable[str]
+) -> None:
+    """Refuse trials that `check_residual` would, as far as their configurations tell."""
+    if spec.method == "in_place":
+        return
+    condition = parse_where(spec.where) if spec.where else None
+    residual: dict[str, bool] = {}
+    for trial in trials:
+        model = f"{trial.config['data']['checksum']} {trial.config['model']}"
+        if model not in residual:
+            parsed = parse_config(trial.config)
+            layers = parsed.layers(load_dataset(parsed.data, trial.data_path))
+            residual[model] = any(layer.role == "residual" for layer in layers)
+        row = {**dict.fromkeys(columns), **flatten_config(trial.described())}
+        if residual[model] and (condition is None or condition(row)):
+            try:
+                check_residual(spec, f"trials with model {trial.config['model']['name']}")
+            except InputError as error:
+                raise InputError(f"{where}.{error}") from None
 
 
 def check_resources(study: Study, address: str | None) -> None:

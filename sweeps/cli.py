@@ -2,27 +2,20 @@
 
 import json
 import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import click
 from rich.console import Console
 
 from cluster import resolve_address
-from cluster.errors import ClusterFailed
 from storage.errors import InputError
-from sweeps.faults import FULL, describe_os_error
+from sweeps.cut_short import INTERRUPTED, CutShort, ended_by_signals, resumable
 from sweeps.import_command import import_command
 from sweeps.launch_command import launch_command
-from sweeps.leaving import Leave, LeaveRequest, leaving
+from sweeps.leaving import TERMINATED
 from sweeps.remote import STUDY_FILE, option_words
 from sweeps.status import status_command
-
-FAILED = 1
-INTERRUPTED = 130  # what a shell gives for a program that Ctrl-C ended
 
 LOG_WIDTH = 120  # columns where there is no terminal to ask
 
@@ -30,18 +23,6 @@ _width = None if sys.stdout.isatty() else LOG_WIDTH
 # No markup: paths and reasons are printed as they are, square brackets and all.
 _out = Console(soft_wrap=True, markup=False, highlight=False, width=_width)
 _err = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
-
-
-class _CutShort(Exception):
-    """A job was cut short: the line that says why and how to go on, and the exit code.
-
-    No KeyboardInterrupt: click would swallow that, and the line with it.
-    """
-
-    def __init__(self, line: str, code: int, at_once: bool = False) -> None:
-        super().__init__(line)
-        self.code = code
-        self.at_once = at_once  # no time for what libraries wait for
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -136,11 +117,11 @@ def _run_remotely(address: str | None, out: str | None, *words: Any, study: Any 
 
     again = f"toposweep resume {out} --address {address}"
     try:
-        with _ended_by_signals():
+        with ended_by_signals():
             code = run_remotely(address, words, out, study, ConsoleProgress(_out))
     except KeyboardInterrupt:
-        raise _CutShort(f"interrupted; if it had begun, go on with: {again}", INTERRUPTED) from None
-    if code in (INTERRUPTED, 128 + signal.SIGTERM):
+        raise CutShort(f"interrupted; if it had begun, go on with: {again}", INTERRUPTED) from None
+    if code in (INTERRUPTED, TERMINATED):
         _err.print(f"from here: {again}")
     sys.exit(code)
 
@@ -152,7 +133,7 @@ def _run_job(
     from sweeps.progress import ConsoleProgress
     from sweeps.summary import print_outcome
 
-    with _resumable(out) as request:
+    with resumable(out, _err.print) as request:
         outcome = run_job(
             study,
             out,
@@ -168,72 +149,19 @@ def _run_job(
     for problem in outcome.problems:
         _err.print(f"error: {problem}", style="red")
     if outcome.damaged:
-        _err.print(_how_to_repair(out))
+        _err.print("to put damaged files aside and train their trials again: "
+                   f"toposweep resume {out} --repair")  # fmt: skip
     if outcome.failed or outcome.problems:
         sys.exit(1)
-
-
-def _how_to_repair(out: str) -> str:
-    return (
-        f"to put damaged files aside and train their trials again: toposweep resume {out} --repair"
-    )
-
-
-@contextmanager
-def _resumable(out: str) -> Iterator[LeaveRequest]:
-    """Whatever cuts a job short leaves what is committed; say how to go on."""
-
-    def how(why: str) -> str:
-        return f"{why}; go on with: toposweep resume {out}"
-
-    with leaving(lambda why: _err.print(how(why))) as request:
-        try:
-            yield request
-        except KeyboardInterrupt:
-            why, code = "interrupted", INTERRUPTED
-        except Leave as left:
-            why, code = left.why, left.code
-        except ClusterFailed as error:
-            why, code = f"error: {error}", FAILED
-        except OSError as error:
-            if not request.begun or isinstance(error, BrokenPipeError):
-                raise
-            why, code = f"error: {_storage_error(error, out)}", FAILED
-        else:
-            return
-        line = how(why) if request.begun else f"{why}; nothing had begun"
-        raise _CutShort(line, code, at_once=request.asked) from None
-
-
-def _storage_error(error: OSError, out: str) -> str:
-    """One line that names the folder."""
-    text = describe_os_error(error)
-    if error.errno not in FULL:
-        return text if error.filename else f"{out}: {text}"
-    return f"{out}: {error.strerror}: make room there first"
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM is a KeyboardInterrupt, as Ctrl-C is."""
-
-    def terminate(signum: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @cli.command()
 @_folder
 @click.option("--name", metavar="NAME", help="Which distances, by name. Default: all that "
               "the study names; `custom` where options but --chance are given.")  # fmt: skip
-@click.option("--method", type=click.Choice(["layerwise", "reference", "joint"]),
+@click.option("--method", type=click.Choice(["layerwise", "reference", "joint", "in_place"]),
               help="How to match neurons: each layer given the one before, as the paper's "
-              "published code does, or all layers together.")  # fmt: skip
+              "published code does, all layers together, or not at all.")  # fmt: skip
 @click.option("--shared-indices", is_flag=True, default=None,
               help="For joint: the networks grew from one initialisation.")  # fmt: skip
 @click.option("--steps", metavar="STEPS", help="first, last, all, or a list: 0ep,10ep,500it.")
@@ -256,7 +184,7 @@ def distances(out: str, name: str | None, address: str | None, **options: Any) -
     from sweeps.progress import ConsoleProgress
     from sweeps.summary import print_distances
 
-    with _resumable(out) as request:
+    with resumable(out, _err.print) as request:
         done = distances_job(
             out, name, given, address=address, progress=ConsoleProgress(_out), request=request
         )
@@ -310,7 +238,8 @@ def verify(out: str) -> None:
     for problem in bad:
         _err.print(f"error: {problem}", style="red")
     if bad:
-        _err.print(_how_to_repair(out))
+        _err.print("to put damaged files aside and train their trials again: "
+                   f"toposweep resume {out} --repair")  # fmt: skip
         sys.exit(1)
     index = stored.masks.index(with_config=False)
     snapshots = len(index[["trial_id", "step"]].drop_duplicates())
@@ -357,7 +286,7 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         code = error.exit_code
-    except _CutShort as cut:
+    except CutShort as cut:
         _err.print(str(cut))
         code = cut.code
         if cut.at_once:

@@ -65,7 +65,7 @@ def _timed_kind(config: Mapping[str, Any]) -> str:
     """What a step's time depends on: masks are multiplied with whatever their density."""
     optimizer, method = config["optimizer"], config["method"]
     momentum = bool(optimizer.get("momentum"))
-    step = optimizer["name"], momentum, optimizer["batch_size"]
+    step = optimizer["name"], momentum, optimizer["batch_size"], optimizer["mixed_precision"]
     return repr((config["data"], config["model"], step, method["name"], method.get("mask_output")))
 
 
@@ -78,7 +78,7 @@ def _seconds_per_epoch(study: Study, trial: PlannedTrial) -> float:
     free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
     if (
         cost.parameters > TIMED_PARAMETERS
-        or cost.parameters * samples > TIMED_MULTIPLICATIONS
+        or cost.multiplications * samples > TIMED_MULTIPLICATIONS
         or 2 * cost.memory_bytes > free  # building doubles it for a moment
     ):
         return math.nan

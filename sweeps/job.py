@@ -136,6 +136,7 @@ def run_job(
         outcome.report = build_report(run)
         lock.check()
         _sync(run, job.uri, study, outcome)
+        lock.check()  # what stands there now may be another driver's
     outcome.failed = sorted(r.trial_id for r in run.records().values() if r.state == "failed")
     return outcome
 

@@ -116,6 +116,11 @@ def _resolve(study: Study, point: Mapping[str, Any]) -> PlannedTrial:
         stream: seeds["seed"] if seeds[stream] is None else seeds[stream] for stream in SEED_STREAMS
     }
     check_training(config, dataset)
+    if config["optimizer"]["mixed_precision"] and not study.resources.gpu:
+        raise InputError(
+            "optimizer.mixed_precision: True is not allowed: it needs a CUDA device, "
+            "and resources.gpu is 0"
+        )
     if study.judge and config["data"]["validation"] == 0:
         raise InputError(
             f"data.validation: 0 is not allowed: {study.judge} judges by a validation split"

@@ -75,7 +75,7 @@ class RecordKeeper(tune.Callback):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial came to an end that it or the scheduler chose."""
         result = trial.last_result or {}
-        self._counts.running.discard(trial_name(trial))
+        self._end(trial)
         failure = result.get("failure")
         metrics = {k: v for k, v in (result.get("row") or {}).items() if _is_number(v)}
         if failure:
@@ -86,7 +86,7 @@ class RecordKeeper(tune.Callback):
                          traceback=failure["traceback"])  # fmt: skip
             return
         self._counts.done += 1
-        completed = int(result["epoch"]) == self._record(trial).config["epochs"]
+        completed = bool(result.get("completed"))  # by itself, early stopping included
         self._settle(trial, state="completed" if completed else "stopped", metrics=metrics)
         if completed and self.error is None:
             drop_checkpoints(self._run, trial_name(trial))
@@ -106,7 +106,7 @@ class RecordKeeper(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial has no process that could even say that it has failed."""
-        self._counts.running.discard(trial_name(trial))
+        self._end(trial)
         self._counts.failed += 1
         if not self._has_given_up(trial_name(trial)):
             self._give_up(trial, last_death(trial))
@@ -122,6 +122,13 @@ class RecordKeeper(tune.Callback):
             traceback=death or None,
             reason=f"its process died {self._deaths[trial_name(trial)]} times: {why_died(death)}",
         )
+
+    def _end(self, trial: Any) -> None:
+        """A trial is over; epochs that it leaves undone are not to come any more."""
+        trial_id = trial_name(trial)
+        self._counts.running.discard(trial_id)
+        planned = int(self._record(trial).config["epochs"])
+        self._counts.epochs_total -= max(0, planned - self._epochs.get(trial_id, 0))
 
     def all_halted(self) -> bool:
         """Whether no trial trains."""

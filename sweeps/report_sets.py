@@ -18,6 +18,7 @@ METHODS = {
     "joint": "the neurons of all layers matched together",
     "joint, shared indices": "the same, and never above the distance with every neuron left in its "
     "place",
+    "in_place": "nothing is matched: every neuron stands for the one of its own index",
 }
 
 

@@ -27,7 +27,8 @@ class _Structure:
 
     Attributes:
         layers: names, first layer first.
-        density, in_degree, in_degree_sd, dead: of the last snapshot; `dead` as a share.
+        density, in_degree, in_degree_sd, dead: of the last snapshot; `dead` as a share, NaN for
+            residual networks, around whose layers there are ways that no mask shows.
         hamming, jaccard: between the first and the last snapshot; NaN where there is only one.
         exploration: of the snapshots read; 1 for a layer that is full at all times.
         thinned: not every snapshot has been read.
@@ -102,11 +103,16 @@ def _read(data: RunData, trials: list[str]) -> Iterator[_Structure]:
         yield _structure(
             str(data.named.at[trial, "label"]),
             tuple(names), snapshots, thinned=len(read) < len(steps),
+            residual=bool((rows["role"] == "residual").any()),
         )  # fmt: skip
 
 
 def _structure(
-    label: str, layers: tuple[str, ...], snapshots: list[Topology], thinned: bool
+    label: str,
+    layers: tuple[str, ...],
+    snapshots: list[Topology],
+    thinned: bool,
+    residual: bool,
 ) -> _Structure:
     first, last = snapshots[0], snapshots[-1]
     incoming = [sides[0] for sides in degree_statistics(last)]
@@ -118,7 +124,7 @@ def _structure(
         density=np.array([layer.density for layer in last.layers]),
         in_degree=np.array([degrees.mean for degrees in incoming]),
         in_degree_sd=np.array([degrees.sd for degrees in incoming]),
-        dead=np.array([neurons.mean() for neurons in dead_neurons(last)]),
+        dead=nothing if residual else np.array([n.mean() for n in dead_neurons(last)]),
         hamming=np.array(hamming(first, last)) if moved else nothing,
         jaccard=np.array(jaccard(first, last)) if moved else nothing,
         exploration=np.array(
@@ -160,7 +166,7 @@ def _table(configurations: list[list[_Structure]], imported: bool) -> Table:
 
             rows.append(
                 [name, layer, *([] if imported else [count]), percent(mean("density")),
-                 f"{mean('in_degree'):.1f} ± {mean('in_degree_sd'):.1f}", percent(mean("dead")),
+                 f"{mean('in_degree'):.1f} ± {mean('in_degree_sd'):.1f}", _dead(mean("dead")),
                  decimals(mean("hamming"), 3), decimals(mean("jaccard"), 3),
                  percent(mean("exploration"))]
             )  # fmt: skip
@@ -170,3 +176,7 @@ def _table(configurations: list[list[_Structure]], imported: bool) -> Table:
                "changed (Jaccard)", "at any time"]  # fmt: skip
     kinds = ["text", "text", *["number"] * (len(columns) - 2)]
     return Table("Structure of the sparse networks", columns, kinds, rows)
+
+
+def _dead(share: float) -> str:
+    return "–" if np.isnan(share) else percent(share)

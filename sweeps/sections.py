@@ -89,10 +89,16 @@ def _check_unused(section: str, field: str, value: Any) -> None:
 
 def section_schema(section: str) -> dict[str, Any]:
     """JSON Schema of a section: the union of all its entries' fields."""
-    properties: dict[str, Any] = {}
+    found: dict[str, list[Any]] = {}
     for name in SECTIONS[section]:
         for field, schema in settings_of(section, name).model_json_schema()["properties"].items():
-            properties.setdefault(field, schema)
+            schemas = found.setdefault(field, [])
+            if schema not in schemas:
+                schemas.append(schema)
+    properties = {
+        field: schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+        for field, schemas in found.items()
+    }
     properties["name"] = {"enum": sorted(SECTIONS[section]), "type": "string"}
     return {
         "anyOf": [

@@ -4,9 +4,10 @@ A node that joins in the middle of a sweep finds it there too. A trial checks th
 when it loads it, from wherever that is.
 """
 
+import json
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,12 @@ class NeededData:
     name: str
     checksum: str
     path: str | None
+    resolved: str  # its settings as JSON
 
     @property
     def settings(self) -> Settings:
         """As `load_dataset` takes them."""
-        return settings_of("data", self.name)()
+        return settings_of("data", self.name)(**json.loads(self.resolved))
 
     def files(self) -> list[Path]:
         """Its files on this machine; none for a data set that a library brings."""
@@ -54,11 +56,14 @@ class NeededData:
 
 def needed_data(trials: Iterable[PlannedTrial]) -> list[NeededData]:
     """The data sets of some trials, each once."""
-    needed = (
-        NeededData(trial.config["data"]["name"], trial.config["data"]["checksum"], trial.data_path)
-        for trial in trials
-    )
+    needed = (_needed(trial.config["data"], trial.data_path) for trial in trials)
     return list(dict.fromkeys(needed))
+
+
+def _needed(data: Mapping[str, Any], path: str | None) -> NeededData:
+    # Trials that differ in what they do with the samples need the same ones.
+    own = {k: v for k, v in data.items() if k not in ("checksum", "validation", "augment")}
+    return NeededData(data["name"], data["checksum"], path, json.dumps(own, sort_keys=True))
 
 
 def ship_data(run: Run, needed: Sequence[NeededData]) -> int:

@@ -113,7 +113,7 @@ class Trial:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done."""
+        """Whether all epochs are done, or early stopping has ended the training."""
         return self.training.finished
 
     @property
@@ -128,7 +128,7 @@ class Trial:
             The epoch's metrics with `epoch` and `step`. At the trial's end, `done` is true.
 
         Raises:
-            TrainingFailed: the loss is not finite.
+            TrainingFailed: the loss is not finite, or the accuracy fell to chance.
             FencedError: another attempt has taken over.
             Halted: it was asked to stop; what it has done is committed.
             OSError: OUT cannot be written or read.
@@ -164,6 +164,8 @@ class Trial:
         self._pending.append(self._last_row)
         shown = " ".join(f"{name}={value:.6g}" for name, value in metrics.items())
         self._log.info("epoch %d step %d %s", self.training.epoch, self.training.step, shown)
+        if self.finished and self._snapshot_step != self.training.step:
+            self._commit_snapshot()  # it stopped early: no step before knew that it was the last
         due = self.training.step % self._checkpoint_steps == 0
         if due or self.finished or self._stop.is_set():
             self._commit_checkpoint()
@@ -172,7 +174,8 @@ class Trial:
         self._await_snapshot()
 
     def _on_step(self, step: int) -> None:
-        if step % self._snapshot_steps == 0 or step == self.training.total_steps:
+        last = step == self.training.total_steps or self.training.ends_round(step)
+        if last or step % self._snapshot_steps == 0:
             self._commit_snapshot()
         # At the end of an epoch the checkpoint waits until the epoch's metrics are known.
         ends_epoch = step % self.training.steps_per_epoch == 0

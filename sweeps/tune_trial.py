@@ -81,7 +81,7 @@ class TuneTrial(tune.Trainable):
         row = {name: value for name, value in result.items() if name not in ("written_at", "done")}
         judged = {name: row.get(name, worst) for name, worst in _WORST.items()}
         self._told = {"epoch": row["epoch"], "row": row, **judged}
-        return self._answer(done=result["done"])
+        return self._answer(done=result["done"], completed=result["done"])
 
     def _answer(self, **said: Any) -> dict[str, Any]:
         notes = self._trial.notes if self._trial else []

@@ -12,7 +12,7 @@ from storage.errors import InputError
 
 M = TypeVar("M", bound=BaseModel)
 
-_TYPE = re.compile(r"str|(dict|list)\[.*\]")
+_TYPE = re.compile(r"str|int|(dict|list)\[.*\]")
 _SHOWN = 80  # characters of a value or a key that a message repeats
 
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.object_store import S3Server, s3_environment
 from tests.tracking_servers import MlflowServer, PostgreSQL, why_no_postgresql
@@ -11,6 +12,10 @@ from tests.tracking_servers import MlflowServer, PostgreSQL, why_no_postgresql
 # Before torch or Ray load: one thread each, as in a trial; nothing is sent anywhere.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+# A busy machine is no failure.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 @pytest.fixture(scope="session")
@@ -65,3 +70,8 @@ def no_tracking_uri_is_left_behind() -> Iterator[None]:
     """`mlflow.set_tracking_uri` puts the address into the environment, where a job would see it."""
     yield
     os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
+# A busy machine is no failure.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")

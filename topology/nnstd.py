@@ -22,7 +22,7 @@ from topology.layerwise import Matching
 from topology.prepared import Layer, Topology, prepare
 
 # A new number for a method whose values change: stored distances of the old one are recomputed.
-METRIC_VERSIONS: dict[Method, int] = {"layerwise": 2, "reference": 1, "joint": 1}
+METRIC_VERSIONS: dict[Method, int] = {"layerwise": 2, "reference": 1, "joint": 1, "in_place": 1}
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,9 +38,10 @@ class TopologyDistance:
         gaps: each layer's primal-dual gap. `layerwise` and `reference`: no matching of the layer,
             given those of the layers before, has a distance that is smaller by more than this.
             `joint`: no update of the layer alone gains more than this, in units of its distance.
+            `in_place`: 0, for there was no choice.
         canonical: the distances follow from structure alone, whatever order the neurons are in.
-            Always so but for `reference`, with `shared_indices`, and for networks too symmetrical
-            to be put into canonical order within the budget (see `canonical`).
+            Always so but for `reference` and `in_place`, with `shared_indices`, and for networks
+            too symmetrical to be put into canonical order within the budget (see `canonical`).
         metric: method and options.
         interval: `joint` only: the least `network` over all relabellings of both networks lies in
             [lower, upper], for certain; `upper` is `network`.
@@ -75,7 +76,11 @@ def nnstd(
         method: `layerwise` is the definition above with a canonical choice among equally good
             matchings. `reference` is what the paper's published code computes, bit for bit; it
             depends on the order of the neurons and of the two networks. `joint` matches all layers
-            together: the network's distance is never above `layerwise`'s.
+            together: the network's distance is never above `layerwise`'s. `in_place` matches
+            nothing: every neuron stands for the one of its own index, and a layer's distance is
+            the mean over its neurons as ever. It holds for this order of the neurons, as in
+            networks that grew from one initialisation, and is the one method for networks with
+            residual sums, which no matching of single layers respects.
         labelled_outputs: the last mask's rows carry labels (classes) and stay in place; its
             distance is their mean Jaccard distance. Otherwise they are matched like any others.
         shared_indices: for `joint`: also search from where every neuron stands for the one of its
@@ -90,7 +95,7 @@ def nnstd(
     """
     metric = checked_metric(method, labelled_outputs, shared_indices)
     a, b = as_topology(a), as_topology(b)
-    _check_comparable(a, b, labelled_outputs)
+    _check_comparable(a, b, metric)
     done = compare(a, b, metric)
     network = network_distance(a.layers, b.layers, done.distances)
     return TopologyDistance(
@@ -118,7 +123,7 @@ def distances_of_pairs(
     if metric.method == "reference":
         pairs = [(b, a) for a, b in pairs]
     for a, b in pairs:
-        _check_comparable(a, b, metric.labelled_outputs)
+        _check_comparable(a, b, metric)
     for (a, b), done in zip(pairs, compare_many(pairs, metric), strict=True):
         network = network_distance(a.layers, b.layers, done.distances)
         yield [network, *done.distances], done.canonical and not metric.shared_indices
@@ -140,7 +145,7 @@ def as_topology(masks: Sequence[Any] | Topology) -> Topology:
     return masks if isinstance(masks, Topology) else prepare(masks)
 
 
-def _check_comparable(a: Topology, b: Topology, labelled_outputs: bool) -> None:
+def _check_comparable(a: Topology, b: Topology, metric: Metric) -> None:
     """Raise ValueError, saying why, for networks that cannot be compared."""
     if len(a.layers) != len(b.layers):
         raise ValueError(
@@ -154,8 +159,13 @@ def _check_comparable(a: Topology, b: Topology, labelled_outputs: bool) -> None:
         )
     for index, (x, y) in enumerate(zip(a.layers, b.layers, strict=True)):
         _check_groups(index, x, y)
+        if metric.method == "in_place" and x.shape[0] != y.shape[0]:
+            raise ValueError(
+                f"layer {index} has {x.shape[0]} neurons in one network and {y.shape[0]} in the "
+                "other: they cannot be compared in place"
+            )
     outputs = a.layers[-1].shape[0], b.layers[-1].shape[0]
-    if labelled_outputs and outputs[0] != outputs[1]:
+    if metric.labelled_outputs and outputs[0] != outputs[1]:
         raise ValueError(
             f"networks of {outputs[0]} and {outputs[1]} labelled outputs cannot be compared"
         )

@@ -139,7 +139,8 @@ def run_distances(
     if plan.n_pairs == 0:
         raise InputError(_nothing(spec, plan))
     distance_schema(plan.layers)  # a layer's name that cannot be a column is refused now
-    missing = [tile for tile in plan.tiles if not store.tile_is_current(tile.name, tile.digest)]
+    current = store.current_tiles({tile.name: tile.digest for tile in plan.tiles})
+    missing = [tile for tile in plan.tiles if tile.name not in current]
     if missing:
         there = len(plan.tiles) - len(missing)
         options = spec.model_dump(exclude_defaults=True)

@@ -26,7 +26,7 @@ class DistanceSpec(BaseModel):
     )
 
     method: Method = "layerwise"
-    """The metric: layerwise, reference or joint."""
+    """The metric: layerwise, reference, joint or in_place."""
     shared_indices: bool = False
     """For joint: networks that grew from one initialisation, whose neurons are the same ones."""
     steps: str | list[str] = "last"
@@ -99,7 +99,8 @@ def compared_snapshots(
         left_out: trials without a snapshot at the step to be compared against.
 
     Raises:
-        InputError: nothing is selected.
+        InputError: nothing is selected, or networks with residual sums for a method that would
+            match their neurons layer by layer.
     """
     chosen = select_snapshots(
         index, steps=spec.steps, where=spec.where, include_dense=spec.include_dense
@@ -109,7 +110,28 @@ def compared_snapshots(
         labels = chosen.sort_values("group", kind="stable", ignore_index=True)
     else:
         labels, left_out = _with_references(index, chosen, spec.against)
-    return labels, _snapshots(index, labels), left_out
+    snapshots = _snapshots(index, labels)
+    for snapshot in snapshots:
+        if any(layer.role == "residual" for layer in snapshot.layers):
+            check_residual(spec, f"trial {snapshot.trial_id}")
+    return labels, snapshots, left_out
+
+
+def check_residual(spec: DistanceSpec, network: str) -> None:
+    """Refuse a method that matches neurons for a network whose layers are joined by residual sums.
+
+    Layers that are summed name their neurons alike: matching one layer's would have to match all
+    the others' with them, which no method here does.
+
+    Raises:
+        InputError: the method is another one than `in_place`.
+    """
+    if spec.method != "in_place":
+        raise InputError(
+            f"method: {spec.method} cannot compare {network}: the neurons of a residual network "
+            "cannot be matched layer by layer; give method in_place, which leaves them in their "
+            "places, or leave such networks out with where"
+        )
 
 
 def index_for(masks: MaskStore, spec: DistanceSpec) -> pd.DataFrame:

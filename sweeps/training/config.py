@@ -10,13 +10,16 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from storage.errors import InputError
+from sweeps.training.augmentation import augmentation
 from sweeps.training.data import DATASETS, Dataset
+from sweeps.training.learning_rates import LearningRates
 from sweeps.training.methods import Length
 from sweeps.training.models import MODELS, Layer
 from sweeps.training.optimizers import OPTIMIZERS
 from sweeps.training.registry import METHODS
 from sweeps.training.settings import Settings, parse_settings
 from sweeps.training.split import Split, split_samples
+from sweeps.training.stopping import EarlyStopping
 from sweeps.training.streams import Streams
 from sweeps.validation import validated
 
@@ -93,13 +96,24 @@ def parse_config(config: Mapping[str, Any]) -> TrialConfig:
 
 
 def split_of(trial: TrialConfig, dataset: Dataset) -> Split:
-    """Which samples of the data set train, which validate, and how many make a step."""
-    return split_samples(
+    """Which samples of the data set train, which validate, and how many make a step.
+
+    Raises InputError as ``split_samples``, and where the model normalises over batches of which
+    one would hold a single sample.
+    """
+    split = split_samples(
         len(dataset.y_train),
         getattr(trial.data, "validation", 0.0),
         trial.optimizer.batch_size,
         trial.streams,
     )
+    last = len(split.train) % split.batch_size or split.batch_size
+    if last == 1 and getattr(trial.model, "batch_norm", False):
+        raise InputError(
+            f"optimizer.batch_size: {split.batch_size} is not allowed: of {len(split.train)} "
+            "samples it leaves a batch of one, over which batch norm cannot normalise"
+        )
+    return split
 
 
 def check_training(config: Mapping[str, Any], dataset: Dataset) -> None:
@@ -107,12 +121,18 @@ def check_training(config: Mapping[str, Any], dataset: Dataset) -> None:
 
     Raises InputError for all that ``Training`` would refuse, but the device: a value that is not
     allowed, a batch larger than the training samples, a density that leaves a layer without
-    connections, a model that cannot take such inputs.
+    connections, a model that cannot take such inputs, a warm-up that takes all of the training,
+    early stopping without a validation split.
     """
     trial = parse_config(config)
     split = split_of(trial, dataset)
     trial.method.counts(trial.layers(dataset))
-    trial.method.schedule(Length(trial.epochs, split.steps_per_epoch))
+    length = Length(trial.epochs, split.steps_per_epoch)
+    trial.method.schedule(length)
+    round_steps = trial.method.round_steps(length)
+    LearningRates(trial.optimizer, split.steps_per_epoch, round_steps)
+    EarlyStopping(trial.optimizer, len(split.validation), round_steps < length.steps)
+    augmentation(trial.data, dataset.input_shape, trial.streams)
 
 
 def steps_per_epoch(config: Mapping[str, Any], dataset: Dataset) -> int:
@@ -123,3 +143,22 @@ def steps_per_epoch(config: Mapping[str, Any], dataset: Dataset) -> int:
 def canonical_json(config: Mapping[str, Any]) -> str:
     """The configuration as one text that is equal for equal configurations."""
     return json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def is_same(text: str, config: Mapping[str, Any]) -> bool:
+    """Whether a stored ``canonical_json`` is of this configuration.
+
+    What a configuration does not name is at its default: a text that an older version wrote, which
+    knew fewer options, is still of the same one.
+    """
+    try:
+        stored = json.loads(text)
+        return _filled(stored) == _filled(config)
+    except (ValueError, InputError):
+        return False
+
+
+def _filled(config: Mapping[str, Any]) -> tuple[Any, ...]:
+    trial = parse_config(config)
+    return (trial.data, trial.checksum, trial.model, trial.method.settings, trial.optimizer,
+            trial.epochs, trial.streams)  # fmt: skip

@@ -12,8 +12,8 @@ import torch
 
 from sweeps.training.config import TrialConfig, parse_config, split_of
 from sweeps.training.data import Dataset, load_dataset
-from sweeps.training.loop import EVALUATION_BATCH, Training, TrainingFailed
-from sweeps.training.models import Layer
+from sweeps.training.layers import Layer, evaluation_batch, multiplications, widest
+from sweeps.training.loop import Training, TrainingFailed
 
 _FLOAT = 4  # bytes
 
@@ -23,13 +23,16 @@ class Estimate:
     """A trial's cost.
 
     ``parameters`` counts every learned number, connected or not; ``connections`` those of each
-    layer that the mask keeps. ``memory_bytes`` is the trial's own: parameters, gradients,
-    optimiser, masks, activations and the data set, without the libraries' few hundred MB a process.
-    ``seconds_per_epoch`` is measured on this machine, None where that was not asked for.
+    layer that the mask keeps; ``multiplications`` those of one sample's way forward, masked or not.
+    ``memory_bytes`` is the trial's own: parameters, gradients, optimiser, masks, activations and
+    the data set, without the libraries' few hundred MB a process.
+    ``seconds_per_epoch`` is measured on this machine, None where that was not asked for or, for
+    mixed precision without a CUDA device, is not possible.
     """
 
     parameters: int
     connections: dict[str, int]
+    multiplications: int
     memory_bytes: int
     steps_per_epoch: int
     total_steps: int
@@ -56,11 +59,13 @@ def estimate(
     sizes = {layer.name: layer.shape[0] * layer.shape[1] for layer in layers}
     parameters = _count_parameters(trial, dataset)
     seconds = None
-    if measure_for > 0:
+    possible = device != "cpu" or not trial.optimizer.mixed_precision
+    if measure_for > 0 and possible:
         seconds = _seconds_per_epoch(Training(config, data_path, device, threads), measure_for)
     return Estimate(
         parameters=parameters,
         connections=sizes | trial.method.counts(layers),
+        multiplications=multiplications(layers),
         memory_bytes=_memory(trial, dataset, layers, parameters),
         steps_per_epoch=split.steps_per_epoch,
         total_steps=split.steps_per_epoch * trial.epochs,
@@ -81,10 +86,21 @@ def _memory(trial: TrialConfig, dataset: Dataset, layers: list[Layer], parameter
     # A mask is a float where gradients are multiplied by it, and two booleans (now, ever).
     connections = masked * (_FLOAT + 2) + (sum(sizes.values()) - masked)
     held = (dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test)
-    evaluated: int = min(EVALUATION_BATCH, max(len(dataset.y_test), trial.optimizer.batch_size))
-    neurons = layers[0].shape[1] + 2 * sum(layer.shape[0] for layer in layers)
     data = sum(int(array.nbytes) for array in held)
-    return _FLOAT * (parameters * (2 + slots) + evaluated * neurons) + connections + data
+    activations = _activations(layers, trial.optimizer.batch_size, len(dataset.y_test))
+    return _FLOAT * (parameters * (2 + slots) + activations) + connections + data
+
+
+def _activations(layers: list[Layer], batch_size: int, n_test: int) -> int:
+    """Numbers that are held at once between layers, in a training step or in an evaluation.
+
+    A step keeps what each layer gives and what its activation makes of that; on the way back come
+    the gradients of one layer at a time. An evaluation keeps nothing behind the layer that it is
+    at.
+    """
+    given = sum(layer.shape[0] * layer.places for layer in layers)
+    step = batch_size * (2 * given + 2 * widest(layers))
+    return max(step, 2 * min(evaluation_batch(layers), n_test) * widest(layers))
 
 
 def _seconds_per_epoch(training: Training, measure_for: float) -> float:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sweeps.training.models import Layer
+from sweeps.training.layers import Layer
 from sweeps.training.rules import Need
 
 

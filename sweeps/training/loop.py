@@ -11,7 +11,8 @@ import copy
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -23,21 +24,24 @@ from torch import Tensor
 
 from storage.errors import InputError
 from sweeps.training import positions
-from sweeps.training.config import canonical_json, parse_config, split_of
+from sweeps.training.augmentation import augmentation
+from sweeps.training.config import canonical_json, is_same, parse_config, split_of
 from sweeps.training.connections import Connections
 from sweeps.training.data import load_dataset
+from sweeps.training.dropout import Draws
 from sweeps.training.flops import TrainingFlops
 from sweeps.training.initial import FirstWeights
+from sweeps.training.layers import Layer, Role, evaluation_batch
+from sweeps.training.learning_rates import LearningRates
 from sweeps.training.methods import Length
-from sweeps.training.models import Layer, Role
+from sweeps.training.objective import Objective
 from sweeps.training.parameters import MaskedParameters
 from sweeps.training.positions import BoolArray
 from sweeps.training.rules import FloatArray, LayerState, Scores
 from sweeps.training.streams import Purpose
 from sweeps.training.sums import EpochSums
+from sweeps.training.verdict import Verdict
 from sweeps.training.weights import weights_to_bytes
-
-EVALUATION_BATCH = 2048
 
 
 class TrainingFailed(Exception):
@@ -88,6 +92,11 @@ class Training:
         length = Length(trial.epochs, self.steps_per_epoch)
         self._schedule = self._method.schedule(length)
         self._rewinds_to = self._method.rewinds_to(length)
+        self._round = self._method.round_steps(length)
+        self._rates = LearningRates(trial.optimizer, self.steps_per_epoch, self._round)
+        self._objective = Objective(trial.optimizer, self.device)
+        rounds = self._round < self.total_steps
+        self.verdict = Verdict(trial.optimizer, self._split, self.dataset.y_train, rounds)
 
         self.layers = trial.layers(self.dataset)
         self._flops = TrainingFlops(self.layers)
@@ -96,6 +105,9 @@ class Training:
         )
         self.model.draw_activations(self._streams)
         self.model.to(self.device)
+        self._dropout = Draws(self.model, self._streams)
+        self._augment = augmentation(trial.data, self.dataset.input_shape, self._streams)
+        self._evaluated = evaluation_batch(self.layers)
         self.connections = Connections(
             self.layers, self._method.start(self.layers, self._streams, self._saliency)
         )
@@ -123,7 +135,12 @@ class Training:
 
     @property
     def finished(self) -> bool:
-        return self.step >= self.total_steps
+        """Whether all epochs are done, or early stopping has ended the training."""
+        return self.step >= self.total_steps or self.verdict.ended
+
+    def ends_round(self, step: int) -> bool:
+        """Whether the weights go back to an early step's after ``step`` steps."""
+        return self._round < self.total_steps and step % self._round == 0
 
     def masks(self) -> list[tuple[str, BoolArray, Role, int]]:
         """(name, mask (n_out, n_in), role, in_group) of every layer, first to last; copies."""
@@ -147,13 +164,14 @@ class Training:
         metrics: train_loss and train_accuracy (over the epoch's batches, each as it was trained
         on), validation_* (with a split) and test_*, density, density_<layer>, connections,
         connections_changed (in the new masks and not in the old, over the updates of this
-        epoch), exploration, FLOPs and parameters (see flops.py), seconds.
+        epoch), exploration, FLOPs and parameters (see flops.py), learning_rate (of the epoch's
+        last step), seconds.
 
-        Raises TrainingFailed where a loss is no longer finite, naming the epoch (the first is 1)
-        and the step.
+        Raises TrainingFailed where a loss is no longer finite or the accuracy has fallen to chance
+        (see collapse.py), naming the epoch (the first is 1) and the step.
         """
         if self.finished:
-            raise ValueError(f"all {self.total_steps} steps are done")
+            raise ValueError(f"all {self.step} steps are done")
         torch.set_num_threads(self.threads)
         started = time.perf_counter()
         epoch, first = divmod(self.step, self.steps_per_epoch)
@@ -167,6 +185,7 @@ class Training:
                 on_step(self.step)
                 started = time.perf_counter()
         metrics = self._metrics()
+        self._judge(metrics)
         metrics["seconds"] = self._sums.seconds + time.perf_counter() - started
         self._sums = EpochSums()
         return metrics
@@ -184,27 +203,44 @@ class Training:
             self._momentum.lerp_(gradients, 1 - self._method.settings.momentum)
         self.parameters.mask_gradients()
         self._flops.step(len(batch), self._method.needs)
+        self._objective.limit(self.parameters.gradients)
+        lr = self._learning_rate(self.step)
         self.step += 1
-        self.optimizer.step(self.step)
+        # A rewound optimiser has forgotten its steps.
+        self.optimizer.step((self.step - 1) % self._round + 1, lr)
         self._sums.note(loss, scores, y)
+
+    def _learning_rate(self, step: int) -> float:
+        """Of the step after ``step`` steps; a rewound training goes on from the step rewound to."""
+        rounds, within = divmod(step, self._round)
+        return self._rates.at(within + (self._rewinds_to or 0 if rounds else 0))
 
     def _backward(self, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The gradients of all weights on a batch; its loss, class scores and labels."""
         x, y = self._tensors[0][batch], self._tensors[1][batch]
         self.parameters.gradients.zero_()
-        scores = self.model(x)
-        loss = F.cross_entropy(scores, y)
+        self._dropout.at(self.step)
+        loss, scores = self._objective.loss(self.model, self._augment(x, self.step), y)
         # Reading a loss waits for a GPU: there all losses of an epoch are checked at once.
         if self.device.type == "cpu" and not math.isfinite(loss.item()):
             raise self._failure("loss", loss.item(), self.step + 1)
         torch.autograd.backward(loss)
         return loss, scores, y
 
+    @contextmanager
+    def _buffers_kept(self) -> Iterator[None]:
+        """A look at a batch that is no step: the running statistics of batches stay."""
+        before = [buffer.clone() for buffer in self.model.buffers()]
+        yield
+        for buffer, kept in zip(self.model.buffers(), before, strict=True):
+            buffer.copy_(kept)
+
     def _update_topology(self, batch: Tensor) -> None:
         """The update that is due after the steps done; a gradient is that of the next batch."""
         self._sums.settle(self.step, self._failure)
         if self._method.needs == "gradient":
-            self._backward(batch)
+            with self._buffers_kept():
+                self._backward(batch)
         self._flops.update(len(batch), self._method.needs)
         states = {layer.name: self._state(layer) for layer in self.connections.masked}
         numbers = {layer.name: index for index, layer in enumerate(self.layers)}
@@ -252,6 +288,7 @@ class Training:
         self.parameters.mask_values()
         for slot in self.optimizer.slots.values():
             slot.zero_()
+        self.verdict.collapse.forget()
 
     def _draw_weights(self, rule: FirstWeights, connections: Connections) -> None:
         """First weights of every layer, exactly 0 off the mask."""
@@ -269,10 +306,13 @@ class Training:
         self._draw_weights(self._method.first_weights, Connections(self.layers, {}))
         batch = self.batches(epoch=0)[0]
         self._flops.saliency(len(batch))
-        loss = F.cross_entropy(self.model(self._tensors[0][batch]), self._tensors[1][batch])
         names = [layer.name for layer in self._method.masked(self.layers)]
         weights = [self.model.weight(name) for name in names]
-        gradients = torch.autograd.grad(loss, weights)
+        with self._buffers_kept():
+            self._dropout.at(0)
+            scores = self.model(self._augment(self._tensors[0][batch], 0))
+            loss = F.cross_entropy(scores, self._tensors[1][batch])
+            gradients = torch.autograd.grad(loss, weights)
         return {
             name: (weight.detach() * gradient).abs().flatten().cpu().numpy()
             for name, weight, gradient in zip(names, weights, gradients, strict=True)
@@ -291,8 +331,14 @@ class Training:
             **evaluation,
             **self.connections.metrics(),
             "connections_changed": float(self._sums.changed),
+            "learning_rate": self._learning_rate(self.step - 1),
             **self._flops.metrics(len(self.parameters.values) - self.parameters.n_weights),
         }
+
+    def _judge(self, metrics: Mapping[str, float]) -> None:
+        reason = self.verdict.judge(metrics, self.epoch, last=self.step >= self.total_steps)
+        if reason is not None:
+            raise TrainingFailed(f"{reason} at epoch {self.epoch}, step {self.step}")
 
     def evaluate(self) -> dict[str, float]:
         """validation_loss and validation_accuracy (with a split), test_loss and test_accuracy."""
@@ -310,9 +356,9 @@ class Training:
         """Mean loss and accuracy of the model as it is on samples x (n, ...), y (n,)."""
         loss, correct = 0.0, 0
         self.model.eval()
-        for start in range(0, len(y), EVALUATION_BATCH):
-            labels = y[start : start + EVALUATION_BATCH]
-            scores = self.model(x[start : start + EVALUATION_BATCH])
+        for start in range(0, len(y), self._evaluated):
+            labels = y[start : start + self._evaluated]
+            scores = self.model(x[start : start + self._evaluated])
             loss += F.cross_entropy(scores, labels, reduction="sum").item()
             correct += int((scores.argmax(dim=1) == labels).sum())
         self.model.train()
@@ -337,9 +383,11 @@ class Training:
             "slots": {
                 name: compact(slot, connected) for name, slot in self.optimizer.slots.items()
             },
+            "buffers": {name: buffer.cpu().clone() for name, buffer in self.model.named_buffers()},
             "connections": self.connections.state_dict(),
             "sums": self._sums.state_dict(),
             "flops": self._flops.state_dict(),
+            "verdict": self.verdict.state_dict(),
             "momentum": None if self._momentum is None else self._momentum.cpu().clone(),
             "early": None if self._early is None else self._early.cpu().clone(),
         }
@@ -348,13 +396,15 @@ class Training:
         """Go on where ``state_dict`` was taken, in the middle of an epoch too.
 
         A state taken by ``on_step`` after an epoch's last step goes on with the next epoch: the
-        metrics of the one that ended are not in it.
+        metrics of the one that ended are not in it, but they are measured again to judge it.
 
         Raises InputError where the state is of another configuration.
         """
-        if state["config"] != canonical_json(self.config):
+        if not is_same(state["config"], self.config):
             raise InputError("the checkpoint is of another configuration than this trial's")
         self.step = state["step"]
+        for name, buffer in self.model.named_buffers():
+            buffer.copy_(state["buffers"][name])
         self.connections.load_state_dict(state["connections"])
         self._flops.load_state_dict(state["flops"])
         self._flops.show(self.connections.counts())
@@ -366,9 +416,13 @@ class Training:
         if self._momentum is not None:
             self._momentum.copy_(state["momentum"])
         self._early = None if state["early"] is None else state["early"].to(self.device)
+        self.verdict.load_state_dict(state["verdict"])
         self._sums = EpochSums()
-        if self.step % self.steps_per_epoch:
-            self._sums.load_state_dict(state["sums"])
+        self._sums.load_state_dict(state["sums"])
+        if self.step % self.steps_per_epoch == 0:
+            if self.verdict.epochs < self.epoch:
+                self._judge(self._metrics())
+            self._sums = EpochSums()
 
     def weights_bytes(self) -> bytes:
         """The weights as a safetensors file, the configuration in its metadata."""

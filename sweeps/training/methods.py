@@ -114,6 +114,11 @@ class Dense:
         """The step whose weights come back after each update, if any."""
         return None
 
+    def round_steps(self, length: Length) -> int:
+        """The steps that a schedule of learning rates spans: a round, where the method begins
+        again after each one, else the whole training."""
+        return length.steps
+
 
 class Static(Dense):
     """A sparse topology, drawn once."""

@@ -123,7 +123,7 @@ class Lottery(Gmp):
                 f"method.rounds: {rounds} is not allowed with {length.epochs} epochs: they are "
                 f"divided into rounds + 1 equal rounds"
             )
-        round_steps = length.steps // (rounds + 1)
+        round_steps = self.round_steps(length)
         if self.rewinds_to(length) >= round_steps:
             raise InputError(
                 f"method.rewind_to: {self.settings.rewind_to!r} is not allowed: a round has "
@@ -133,6 +133,9 @@ class Lottery(Gmp):
 
     def rewinds_to(self, length: Length) -> int:
         return parse_duration(self.settings.rewind_to, minimum=0).steps(length.steps_per_epoch)
+
+    def round_steps(self, length: Length) -> int:
+        return int(length.steps // (self.settings.rounds + 1))
 
     def kept(self, size: int, final: int, fraction: float) -> int:
         return round(float(size * (final / size) ** fraction))

@@ -24,15 +24,18 @@ class Purpose(IntEnum):
     VALIDATION_SPLIT = 5
     ORDER = 6
     CHAIN = 7
+    DROPOUT = 8
+    AUGMENTATION = 9
 
 
 @dataclass(frozen=True)
 class Streams:
     """The three independent streams of a trial.
 
-    ``topology`` draws masks and growth, ``weights`` draws first and new weights, ``data`` draws
-    the validation split and the order of the samples. Each field is a seed, an integer >= 0; equal
-    numbers give unrelated streams, because the stream is part of the key.
+    ``topology`` draws masks and growth, ``weights`` draws first and new weights and dropout,
+    ``data`` draws the validation split, the order of the samples and their augmentation.
+    Each field is a seed, an integer >= 0; equal numbers give unrelated streams, because the stream
+    is part of the key.
     """
 
     topology: int

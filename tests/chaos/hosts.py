@@ -86,6 +86,7 @@ class Hosts:
             **inherited,
             **HEALTH,
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_worker_niceness": "0",  # what else runs here must not slow the trials alone
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
             "OMP_NUM_THREADS": "1",

@@ -22,6 +22,8 @@ from storage.errors import InputError
 from storage.import_formats import read_matrix, read_network
 from storage.where import filter_rows, parse_where
 from sweeps.training.idx import read_idx
+from sweeps.training.python_batch import read_batch
+from tests.training.python_batches import batch_bytes
 
 Target = Callable[[bytes, Path], bool]
 
@@ -62,6 +64,19 @@ def idx_gz(content: bytes, folder: Path) -> bool:
     except InputError as error:
         one_line(error)
         return False
+
+
+def cifar(content: bytes, folder: Path) -> bool:
+    """The reader of CIFAR's pickles: it runs nothing and makes nothing larger than they are."""
+    try:
+        images, labels = read_batch(content)
+    except ValueError:
+        return False
+    if images.dtype != np.uint8 or images.ndim != 2 or images.size > len(content):
+        raise Defect(f"{images.dtype} {images.shape} of {len(content)} bytes")
+    if not all(type(label) is int for label in labels):
+        raise Defect("labels that are none")
+    return True
 
 
 TABLE = pd.DataFrame(
@@ -118,7 +133,7 @@ def _imported(name: str) -> Target:
 
 
 TARGETS: dict[str, Target] = {
-    "idx": idx, "idx_gz": idx_gz, "where": where, "npz": _imported("net.npz"),
+    "idx": idx, "idx_gz": idx_gz, "cifar": cifar, "where": where, "npz": _imported("net.npz"),
     "npy": _imported("net.npy"), "scipy": _imported("layer.npz"), "pt": _imported("net.pt"),
     "safetensors": _imported("net.safetensors"),
 }  # fmt: skip
@@ -134,6 +149,8 @@ def good(name: str) -> list[bytes]:
         import gzip
 
         return [gzip.compress(b"\0\0\x08\x01\0\0\0\x09" + bytes(range(9)), mtime=0)]
+    if name == "cifar":
+        return [batch_bytes(np.arange(60, dtype=np.uint8).reshape(3, 20), [3, 1, 9])]
     if name == "where":
         texts = ["method_name == 'set' and not method_density < 0.1", "seed in [0, 1] or flag",
                  "0 <= seed < 2", "method_density != None", "(flag)"]  # fmt: skip

@@ -189,14 +189,14 @@ def test_a_name_that_is_no_folders_is_refused(tmp_path, name):
 
 def test_a_tile_is_current_only_whole_and_with_its_digest(square):
     store = square.store
-    assert store.tile_is_current("a", "1")
-    assert not store.tile_is_current("a", "2")
-    assert not store.tile_is_current("c", "1")
+    assert store.current_tiles({"a": "1"}) == {"a"}
+    assert not store.current_tiles({"a": "2"})
+    assert not store.current_tiles({"c": "1"})
     path = store.tile_path("a")
     whole = path.read_bytes()
     for damaged in (whole[:-20], whole[: len(whole) // 2], b"", b"PAR1" * 10):
         path.write_bytes(damaged)
-        assert not store.tile_is_current("a", "1")
+        assert not store.current_tiles({"a": "1"})
 
 
 def test_a_flipped_bit_in_any_column_is_noticed(square):
@@ -208,7 +208,7 @@ def test_a_flipped_bit_in_any_column_is_noticed(square):
         flipped = bytearray(whole)
         flipped[chunk.data_page_offset + chunk.total_compressed_size - 1] ^= 1
         path.write_bytes(flipped)
-        assert not store.tile_is_current("a", "1"), chunk.path_in_schema
+        assert not store.current_tiles({"a": "1"}), chunk.path_in_schema
 
 
 def test_assembling_refuses_missing_and_foreign_tiles_and_keeps_the_old_matrix(square):

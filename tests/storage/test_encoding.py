@@ -1,3 +1,4 @@
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -5,6 +6,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 
 from storage import InputError, decode_mask
 from storage.encoding import decode_csr, encode_mask
@@ -55,6 +57,41 @@ def test_the_columns_say_what_the_design_says(mask):
         assert row["gap"].tolist() == gaps
     else:
         assert (row["encoding"], row["gap"], row["bits"]) == ("bits", None, bytes(bits))
+
+
+@settings(deadline=None)
+@given(masks(), st.integers(1, 5))
+def test_a_sparse_mask_has_the_row_of_the_dense_one_whatever_is_made_at_a_time(mask, chunk):
+    expected = encode_mask(mask)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("storage.encoding._CHUNK", 8 * chunk)
+        row = encode_mask(csr_array(mask))
+        np.testing.assert_array_equal(decode_csr(row).toarray(), mask)
+    gap = row.pop("gap")
+    assert np.array_equal(gap, expected.pop("gap")) if gap is not None else True
+    assert row == {key: value for key, value in expected.items() if key != "gap"}
+
+
+def test_a_sparse_mask_with_unsorted_doubled_or_false_entries_is_the_mask_it_means():
+    rows, columns = np.array([1, 0, 1, 1]), np.array([2, 1, 0, 2])
+    values = np.array([True, True, False, True])
+    loose = csr_array((values, (rows, columns)), shape=(2, 3))
+    row = encode_mask(csr_array((loose.data, loose.indices, loose.indptr), shape=(2, 3)))
+    assert np.flatnonzero(decode_mask(row)).tolist() == [1, 5]
+
+
+def test_a_wide_sparse_mask_takes_memory_by_its_connections():
+    n = 20_000
+    rng = np.random.default_rng(0)
+    where = np.sort(rng.choice(n * n, 5000, replace=False))
+    mask = csr_array((np.ones(5000, dtype=bool), (where // n, where % n)), shape=(n, n))
+    tracemalloc.start()
+    row = encode_mask(mask)
+    back = decode_csr(row)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (back != mask).nnz == 0
+    assert peak < n * n / 8  # bytes: not even a bit a weight
 
 
 def test_a_gap_beyond_int32_is_stored_as_bits(monkeypatch):

@@ -124,6 +124,14 @@ def test_epochs_are_those_of_snapshots_and_checkpoints_whichever_is_later(run):
     assert read_progress(run.out, planned=10).epochs_total == 2 * 41
 
 
+def test_a_trial_that_ended_early_has_nothing_left_to_do(run):
+    run.write_record(replace(record(run, 1, "completed"), metrics={"epoch": 4, "step": 40}))
+    record(run, 2, "running")
+    progress = read_progress(run.out)
+    assert progress.epochs_done == 4
+    assert progress.epochs_total == 4 + 10
+
+
 def driver(run: Run, minutes_ago: float) -> RunLock:
     """A lock as a driver holds it that started so long ago and renews it just now."""
     lock = RunLock(run.out, "run")

@@ -12,6 +12,7 @@ import pytest
 
 from storage import InputError, Run, load_distances
 from storage.attempts import read_all_claims
+from storage.run_progress import read_progress
 from sweeps import run_study
 from sweeps.job import run_job
 from sweeps.study import Study
@@ -194,6 +195,38 @@ def test_asha_stops_trials_that_leave_a_snapshot_and_a_checkpoint(
     again = attempts(run)
     run_study(study, tmp_path / "out")
     assert attempts(run) == again
+
+
+@pytest.mark.parametrize("scheduler", ["fifo", "asha"])
+def test_trials_that_stop_early_are_completed_whoever_schedules(
+    small: Small, tmp_path: Path, scheduler: str
+) -> None:
+    study = small(
+        epochs=60,
+        snapshot_every="50ep",
+        checkpoint_every="50ep",
+        optimizer={"name": "sgd", "lr": 0.5, "batch_size": 128, "patience": 2},
+        space={"seed": [0, 1, 2]},
+        scheduler={"name": scheduler, "grace_period": 50} if scheduler == "asha" else {},
+        distances={"final": {"steps": "last"}},
+    )
+    outcome = run_job(study, tmp_path / "out")
+    run = outcome.run
+    index = run.masks.index()
+    last = run.metrics.load().groupby("trial_id")["step"].max()
+    for record in run.records().values():
+        assert record.state == "completed"
+        assert record.metrics["epoch"] < 50
+        steps = index.loc[index["trial_id"] == record.trial_id, "step"]
+        assert steps.max() == last[record.trial_id] == record.metrics["step"]
+        assert run.weights_path(record.trial_id).exists()
+    progress = read_progress(run.out)
+    assert progress.epochs_done == progress.epochs_total < 150
+    chosen = load_distances(run.out, "final").index
+    assert sorted(chosen) == sorted(last.items())
+    again = attempts(run)
+    run_study(study, tmp_path / "out")
+    assert attempts(run) == again == dict.fromkeys(run.records(), 1)
 
 
 def test_optuna_judges_by_validation_and_trains_no_configuration_twice(

@@ -298,6 +298,28 @@ def test_the_id_ignores_fields_at_their_default_and_where_the_data_lies() -> Non
     assert trial_id(other) != full
 
 
+def test_training_options_vary_flat_and_keep_the_ids_of_those_without() -> None:
+    plain = plan_trials(study())[0]
+    trials = plan_trials(
+        study(space={"optimizer.lr_schedule": ["constant", "cosine"],
+                     "optimizer.gamma": [0.1, 0.5], "optimizer.clip_norm": [None, 1.0]})
+    )  # fmt: skip
+    assert trials[0].trial_id == plain.trial_id
+    # No trial has a use for gamma, which would only tell equal ones apart.
+    found = [(t.config["optimizer"]["lr_schedule"], t.config["optimizer"].get("clip_norm"))
+             for t in trials]  # fmt: skip
+    assert found == [("constant", None), ("constant", 1.0), ("cosine", None), ("cosine", 1.0)]
+
+
+def test_mixed_precision_needs_a_gpu() -> None:
+    mixed = {"optimizer": {"name": "sgd", "mixed_precision": True}}
+    with pytest.raises(
+        InputError, match=r"^optimizer\.mixed_precision: True .*resources\.gpu is 0$"
+    ):
+        plan_trials(study(**mixed))
+    assert plan_trials(study(**mixed, resources={"gpu": 0.5}))
+
+
 def test_published_ids_stay() -> None:
     # A changed id would orphan every stored trial: this one is of version 0.1.0.
     config = {

@@ -59,6 +59,19 @@ def test_snapshots_in_the_middle_of_an_epoch(small: Small, begin: Begin) -> None
     assert run.masks.index()["step"].drop_duplicates().tolist() == expected
 
 
+def test_each_round_of_a_lottery_ends_with_a_snapshot_of_its_ticket(
+    small: Small, begin: Begin
+) -> None:
+    method = {"name": "lottery", "density": 0.25, "rounds": 2}
+    run, (task,) = begin(small(method=method, epochs=6, snapshot_every="6ep"))
+    run_trial(task)
+    index = run.masks.index(with_config=False)
+    hidden = index[index["layer"] == "hidden_1"].set_index("step")["nnz"]
+    per_epoch = task_steps(run, task) // 6
+    assert hidden.index.tolist() == [0, 2 * per_epoch, 4 * per_epoch, 6 * per_epoch]
+    assert hidden.tolist() == [1024, 1024, 512, 256]
+
+
 @pytest.mark.parametrize("method", [{"name": "dense"}, {"name": "static"}, {"name": "set"}])
 @pytest.mark.parametrize("checkpoint_every", ["1ep", "2ep", "5it"])
 def test_a_trial_that_died_ends_as_one_that_did_not(
@@ -110,6 +123,62 @@ def test_dying_at_any_step_loses_and_doubles_nothing(
         pass
     run_trial(task)
     assert_equal_runs(run, undisturbed)
+
+
+STOPS_EARLY = {"name": "sgd", "lr": 0.5, "batch_size": 128, "patience": 2}
+
+
+def stopping_early(small: Small) -> Study:
+    """A study of a trial that ends between two snapshots and two checkpoints."""
+    return small(optimizer=STOPS_EARLY, epochs=60, snapshot_every="50ep", checkpoint_every="50ep")
+
+
+def test_a_trial_that_stops_early_leaves_its_last_snapshot_and_its_weights(
+    small: Small, begin: Begin
+) -> None:
+    run, (task,) = begin(stopping_early(small))
+    result = run_trial(task)
+    epochs, last = result["epoch"], result["epoch"] * task_steps(run, task)
+    assert epochs < 50
+    assert result["step"] == last
+    index = run.masks.index()
+    assert index["step"].drop_duplicates().tolist() == [0, last]
+    assert index["epoch"].max() == epochs
+    assert run.metrics.load()["epoch"].tolist() == list(range(1, epochs + 1))
+    weights = load_file(run.weights_path(task.trial_id))
+    stored = run.masks.load(task.trial_id, last)["hidden_1"].toarray()
+    assert not weights["linear.hidden_1.weight"][stored == 0].any()
+
+
+@pytest.mark.parametrize("lived", [1, 3, "all but the weights"])
+def test_a_trial_that_died_stops_early_where_it_would_have(
+    small: Small, begin: Begin, lived: int | str
+) -> None:
+    study = stopping_early(small)
+    undisturbed, (task,) = begin(study, "undisturbed")
+    run_trial(task)
+    study = study.model_copy(update={"checkpoint_every": "1ep"})
+    run, (task,) = begin(study, "disturbed")
+    trial = Trial(task)
+    if isinstance(lived, int):
+        for _ in range(lived):
+            trial.step()
+    else:
+        trial._finish = lambda: None  # type: ignore[method-assign]
+        run_to_end(trial)
+        assert not run.weights_path(task.trial_id).exists()
+    run_trial(task)
+    assert_equal_runs(run, undisturbed)
+
+
+def test_stopping_early_is_the_trials_own_end(small: Small, begin: Begin) -> None:
+    _, (task,) = begin(stopping_early(small))
+    actor = TuneTrial(tune_config(task))
+    results = [actor.step()]
+    while not results[-1]["done"]:
+        results.append(actor.step())
+    assert [result.get("completed") for result in results] == [False] * (len(results) - 1) + [True]
+    assert actor.save_checkpoint("") == {}
 
 
 def test_a_writer_that_should_be_dead_changes_nothing(small: Small, begin: Begin) -> None:
@@ -197,6 +266,25 @@ def test_a_loss_that_is_not_finite_is_a_result_with_its_reason(small: Small, beg
     assert "epoch 1" in result["failure"]["reason"]
     assert "Traceback" in result["failure"]["traceback"]
     assert result["failure"]["reason"] in run.log_path(task.trial_id).read_text()
+
+
+def test_a_trial_that_falls_apart_is_a_failed_one_with_its_metrics_kept(
+    small: Small, begin: Begin
+) -> None:
+    run, (task,) = begin(small(epochs=20, method={"name": "set", "density": 0.8}))
+    actor = TuneTrial(tune_config(task))
+    for _ in range(6):
+        actor.step()
+    assert actor._trial is not None
+    training = actor._trial.training
+    training.parameters.values[: training.parameters.n_weights] = 0.0
+    training.optimizer.slots["momentum"].zero_()
+    for _ in range(5):
+        result = actor.step()
+    assert result["done"]
+    assert result["failed"]
+    assert result["failure"]["reason"].startswith("accuracy fell to chance after 0.")
+    assert run.metrics.load()["epoch"].tolist() == list(range(1, 11))
 
 
 def test_a_trial_that_cannot_begin_is_a_result_too(small: Small, begin: Begin) -> None:

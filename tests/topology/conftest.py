@@ -7,13 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
-
-# A busy machine is no failure.
-settings.register_profile("topology", deadline=None)
-settings.load_profile("topology")
 
 Masks = list[NDArray[np.bool_]]
 

@@ -1,11 +1,13 @@
 """Small trials on the digits that ship with scikit-learn."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sweeps.training import Training
+from tests.training.python_batches import batch_bytes, cifar_batches
 
 Config = dict[str, Any]
 
@@ -42,6 +44,7 @@ def outcome() -> Callable[[Training], dict[str, Any]]:
             "step": state["step"],
             "values": state["values"].numpy().tobytes(),
             "slots": {name: slot.numpy().tobytes() for name, slot in state["slots"].items()},
+            "buffers": {name: b.numpy().tobytes() for name, b in state["buffers"].items()},
             "masks": [(name, mask.tobytes()) for name, mask, _, _ in training.masks()],
             "ever": {
                 name: bits.numpy().tobytes() for name, bits in state["connections"]["ever"].items()
@@ -50,3 +53,20 @@ def outcome() -> Callable[[Training], dict[str, Any]]:
         }
 
     return collect
+
+
+@pytest.fixture
+def cifar(tmp_path: Path) -> Callable[..., Path]:
+    """Write six small batches of CIFAR-10's format; keywords replace the bytes of one of them."""
+    counter = iter(range(1000))
+
+    def write(**replaced: bytes | None) -> Path:
+        folder = tmp_path / f"cifar-{next(counter)}"
+        folder.mkdir()
+        for name, (images, labels) in cifar_batches().items():
+            content = replaced.get(name, batch_bytes(images, labels))
+            if content is not None:
+                (folder / name).write_bytes(content)
+        return folder
+
+    return write

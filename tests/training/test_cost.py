@@ -52,6 +52,13 @@ def test_a_trial_that_would_fail_still_gets_its_estimate(config_of: Callable[...
     assert cost.seconds_per_epoch is not None
 
 
+def test_mixed_precision_is_not_timed_where_it_cannot_run(
+    config_of: Callable[..., Config],
+) -> None:
+    config = config_of("set", optimizer={"mixed_precision": True})
+    assert estimate(config).seconds_per_epoch is None
+
+
 def test_a_network_of_any_size_is_estimated_without_building_it(
     config_of: Callable[..., Config],
 ) -> None:

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sweeps.training import Training
 from sweeps.training.flops import TrainingFlops, inference_flops
-from sweeps.training.models import Layer
+from sweeps.training.layers import Layer
 
 ConfigOf = Callable[..., dict[str, Any]]
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from storage.errors import CorruptFile, InputError
 from sweeps.training import dataset_checksum, load_dataset
-from sweeps.training.data import FashionMnistSettings, MnistSettings
 from sweeps.training.idx import read_idx
+from sweeps.training.mnist import FashionMnistSettings, MnistSettings
 
 NAMES = {
     "train-images": "train-images-idx3-ubyte",

@@ -295,3 +295,32 @@ def test_unexplored_growth_explores_more(config_of: ConfigOf) -> None:
             metrics = training.run_epoch()
         rates[grow] = metrics["exploration"]
     assert rates["unexplored"] > rates["random"]
+
+
+@pytest.mark.parametrize("method", ["rigl", "snip", "snfs", "lottery", "gmp", "chain"])
+@pytest.mark.parametrize("model", ["lenet", "vgg", "resnet"])
+def test_every_method_trains_convolutions_and_looks_at_a_batch_without_learning_from_it(
+    config_of: ConfigOf, method: str, model: str
+) -> None:
+    config = config_of(method, epochs=2)
+    if method == "lottery":
+        config["method"]["rounds"] = 1
+    config["model"] = {
+        "lenet": {"name": "lenet", "channels": [3, 4], "hidden": [12, 10]},
+        "vgg": {"name": "vgg", "channels": [4, "pool", 6], "classifier": [8]},
+        "resnet": {"name": "resnet", "depth": 8, "width": 4},
+    }[model]
+    config["method"]["distribution"] = "erk"
+    config["optimizer"]["batch_size"] = 400
+    training = Training(config)
+    training.run_epoch()
+    before = [buffer.clone() for buffer in training.model.buffers()]
+    counts = {name: int(mask.sum()) for name, mask in masks(training).items()}
+    if method != "snip":  # whose look was the first of all
+        training._update_topology(training.batches(1)[0])
+    if method != "lottery":  # which goes back
+        assert all(torch.equal(a, b) for a, b in zip(before, training.model.buffers(), strict=True))
+    after = {name: int(mask.sum()) for name, mask in masks(training).items()}
+    if method in ("rigl", "chain"):
+        assert counts == after
+    training.run_epoch()

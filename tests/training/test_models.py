@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from sweeps.training.models import MLP, MLPSettings, SReLU
+from sweeps.training.mlp import MLP, MLPSettings, SReLU
 from sweeps.training.streams import Streams
 
 

@@ -62,6 +62,10 @@ VARIANTS = [
     ("set", {"update_every": "4it", "new_weights": "normal"}, {"name": "adam"}, "srelu"),
     ("set", {"update_every": "6it", "new_weights": "he_uniform", "mask_output": True},
      {"name": "sgd", "momentum": 0.0}, "srelu"),
+    ("set", {"update_every": "4it"},
+     {"name": "sgd", "nesterov": True, "lr_schedule": "one_cycle", "warmup": "3it",
+      "clip_norm": 0.5, "label_smoothing": 0.1, "patience": 5}, "relu"),
+    ("static", {}, {"name": "adamw", "lr_schedule": "step", "milestones": [0.4, "2ep"]}, "relu"),
     ("rigl", {"update_every": "3it"}, {"name": "adam"}, "relu"),
     ("snfs", {"update_every": "5it"}, {"name": "sgd"}, "relu"),
     ("itop", {"update_every": "4it", "grow": "unexplored"}, {"name": "sgd"}, "relu"),
@@ -92,6 +96,32 @@ def test_stopped_after_any_step_and_resumed_equals_uninterrupted_to_the_last_bit
         resumed = Training(config)
         resumed.load_state_dict(interrupted(config, at))
         assert resumed.step == at
+        assert rest(resumed) == rows[at // per_epoch :], f"stopped after step {at}"
+        assert outcome(resumed) == expected, f"stopped after step {at}"
+
+
+CONVOLUTIONAL = [
+    {"name": "lenet", "channels": [2, 3], "hidden": [10, 8], "dropout": 0.3},
+    {"name": "vgg", "channels": [3, "pool", 4], "classifier": [8], "dropout": 0.5},
+    {"name": "resnet", "depth": 8, "width": 2},
+]
+
+
+@pytest.mark.parametrize("model", CONVOLUTIONAL, ids=lambda model: model["name"])
+def test_a_model_with_statistics_or_dropout_goes_on_to_the_last_bit_as_well(
+    config_of: ConfigOf, outcome: Outcome, model: Config
+) -> None:
+    config = config_of("set", method={"update_every": "4it"})
+    config["model"] = model
+    config["optimizer"]["batch_size"] = 300
+    whole = Training(config)
+    rows = rest(whole)
+    expected = outcome(whole)
+    assert bool(expected["buffers"]) == (model["name"] in ("vgg", "resnet"))
+    per_epoch = whole.steps_per_epoch
+    for at in range(0, whole.total_steps, 2):
+        resumed = Training(config)
+        resumed.load_state_dict(interrupted(config, at))
         assert rest(resumed) == rows[at // per_epoch :], f"stopped after step {at}"
         assert outcome(resumed) == expected, f"stopped after step {at}"
 
@@ -157,3 +187,14 @@ def test_the_state_of_another_trial_is_refused(config_of: ConfigOf) -> None:
     state = Training(config_of("set")).state_dict()
     with pytest.raises(InputError, match="another configuration"):
         Training(config_of("set", seeds={"data": 1})).load_state_dict(state)
+
+
+def test_a_state_that_names_fewer_options_is_of_the_same_trial_when_they_are_at_their_default(
+    config_of: ConfigOf,
+) -> None:
+    config = config_of("set")
+    state = Training(config).state_dict()
+    named = {**config, "method": {**config["method"], "decay": "constant", "drop": "by_sign"}}
+    Training(named).load_state_dict(state)
+    with pytest.raises(InputError, match="another configuration"):
+        Training(config_of("set", method={"decay": "cosine"})).load_state_dict(state)

@@ -7,9 +7,10 @@ import pytest
 
 from storage.errors import InputError
 from sweeps.training import check_training, load_dataset, steps_per_epoch
-from sweeps.training.data import DATASETS, DigitsSettings, MnistSettings
+from sweeps.training.data import DATASETS, DigitsSettings
 from sweeps.training.evolving import SetSettings
 from sweeps.training.methods import StaticSettings
+from sweeps.training.mnist import MnistSettings
 from sweeps.training.models import MODELS
 from sweeps.training.optimizers import OPTIMIZERS
 from sweeps.training.registry import METHODS
@@ -46,6 +47,14 @@ def refusal(config: Config) -> str:
         ("optimizer", {"lr": 0}, "optimizer.lr: 0 is not allowed"),
         ("optimizer", {"lr": float("inf")}, "optimizer.lr: inf is not allowed"),
         ("optimizer", {"momentum": 1}, "optimizer.momentum: 1 is not allowed"),
+        ("optimizer", {"nesterov": 1}, "optimizer.nesterov: 1 is not allowed"),
+        ("optimizer", {"clip_norm": 0}, "optimizer.clip_norm: 0 is not allowed"),
+        ("optimizer", {"label_smoothing": 1}, "optimizer.label_smoothing: 1 is not allowed"),
+        ("optimizer", {"mixed_precision": "yes"}, "optimizer.mixed_precision: 'yes' is not"),
+        ("optimizer", {"patience": 0}, "optimizer.patience: 0 is not allowed"),
+        ("optimizer", {"patience_metric": "test_loss"}, "optimizer.patience_metric: 'test_loss'"),
+        ("optimizer", {"name": "adam", "beta1": 1.0}, "optimizer.beta1: 1.0 is not allowed"),
+        ("optimizer", {"name": "adamww"}, "optimizer.name: 'adamww' is not allowed (did you mean"),
         ("optimizer", {"batch_size": 5000}, "optimizer.batch_size: 5000 is not allowed: at most"),
         ("data", {"validation": 0.6}, "data.validation: 0.6 is not allowed"),
         ("data", {"validation": 1e-5}, "data.validation: 1e-05 is not allowed"),
@@ -88,6 +97,12 @@ def test_resolved_settings_leave_out_what_is_not_used() -> None:
     assert by_epsilon["epsilon"] == 3.0
     assert "path" not in MnistSettings(path="somewhere").resolved()
     assert METHODS["dense"].Settings().resolved() == {"name": "dense"}
+    assert OPTIMIZERS["sgd"].Settings().resolved() == {
+        "name": "sgd", "lr": 0.05, "weight_decay": 0.0005, "batch_size": 64, "momentum": 0.9,
+        "nesterov": False, "lr_schedule": "constant", "label_smoothing": 0.0,
+        "mixed_precision": False,
+    }  # fmt: skip
+    assert "nesterov" not in OPTIMIZERS["sgd"].Settings(momentum=0.0).resolved()
 
 
 def test_static_has_all_that_set_has_but_the_update() -> None:
@@ -109,6 +124,11 @@ def test_equal_durations_are_written_the_same() -> None:
 
 def test_published_defaults_stay() -> None:
     # Trial ids leave out fields at their default: another default would change their meaning.
+    options = {
+        "lr_schedule": "constant", "milestones": [0.5, 0.75], "gamma": 0.1, "final_fraction": 0.0,
+        "peak_at": 0.3, "warmup": None, "clip_norm": None, "label_smoothing": 0.0,
+        "mixed_precision": False, "patience": None, "patience_metric": "validation_loss",
+    }  # fmt: skip
     sparse = {
         "density": 0.1, "distribution": "erdos_renyi", "epsilon": None, "densities": None,
         "mask_output": False, "first_weights": "fan_in",
@@ -127,7 +147,21 @@ def test_published_defaults_stay() -> None:
         "digits": {"name": "digits", "validation": 0.1},
         "mnist": {"name": "mnist", "validation": 0.1, "path": None},
         "fashion_mnist": {"name": "fashion_mnist", "validation": 0.1, "path": None},
-        "mlp": {"name": "mlp", "hidden": [64, 64], "activation": "relu"},
+        "cifar10": {"name": "cifar10", "validation": 0.1, "augment": "none", "path": None},
+        "teacher": {
+            "name": "teacher", "samples": 10_000, "inputs": 64, "classes": 10,
+            "teacher_hidden": [32], "teacher_density": 0.2, "label_noise": 0.0,
+            "teacher_seed": 0, "validation": 0.1,
+        },
+        "mlp": {"name": "mlp", "hidden": [64, 64], "activation": "relu", "dropout": 0.0},
+        "lenet": {"name": "lenet", "channels": [6, 16], "hidden": [120, 84], "dropout": 0.0},
+        "vgg": {
+            "name": "vgg",
+            "channels": [64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool",
+                         512, 512, 512, "pool", 512, 512, 512, "pool"],
+            "batch_norm": True, "classifier": [512, 512], "dropout": 0.0,
+        },
+        "resnet": {"name": "resnet", "depth": 20, "width": 16, "dropout": 0.0},
         "dense": {"name": "dense"},
         "static": {"name": "static", **sparse},
         "set": {"name": "set", **sparse, **evolving},
@@ -144,8 +178,11 @@ def test_published_defaults_stay() -> None:
         "snip": {"name": "snip", **sparse, "first_weights": "layer"},
         "random_pruned": {"name": "random_pruned", **sparse, "first_weights": "layer"},
         "sgd": {"name": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.0005,
-                "batch_size": 64},
-        "adam": {"name": "adam", "lr": 0.001, "weight_decay": 0.0, "batch_size": 64},
+                "batch_size": 64, "nesterov": False, **options},
+        "adam": {"name": "adam", "lr": 0.001, "weight_decay": 0.0, "batch_size": 64,
+                 "beta1": 0.9, "beta2": 0.999, **options},
+        "adamw": {"name": "adamw", "lr": 0.001, "weight_decay": 0.01, "batch_size": 64,
+                  "beta1": 0.9, "beta2": 0.999, **options},
     }  # fmt: skip
 
 
