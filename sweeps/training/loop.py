@@ -31,6 +31,7 @@ from sweeps.training.config import canonical_json, is_same, parse_config, split_
 from sweeps.training.connections import Connections
 from sweeps.training.data import load_dataset
 from sweeps.training.dropout import Draws
+from sweeps.training.flops import TrainingFlops
 from sweeps.training.layers import Role, evaluation_batch
 from sweeps.training.learning_rates import LearningRates
 from sweeps.training.methods import Length
@@ -103,6 +104,7 @@ class Training:
         self.verdict = Verdict(trial.optimizer, self._split, self.dataset.y_train, rounds)
 
         self.layers = trial.layers(self.dataset)
+        self._flops = TrainingFlops(self.layers)
         self._augment = augmentation(trial.data, self.dataset.input_shape, self._streams)
         self._evaluated = evaluation_batch(self.layers)
         self.compute = choose_compute(compute, trial, self.layers, self.device.type)
@@ -114,6 +116,7 @@ class Training:
         self.model = build_model(trial, self.dataset, self.device, sparse)
         draw_weights(self.model, self.connections, trial)
         self._dropout = Draws(self.model, self._streams)
+        self._flops.show(self.connections.counts())
         masked = {layer.name: self.model.weight(layer.name) for layer in self.connections.masked}
         others = [
             self.model.weight(layer.name) for layer in self.layers if layer.name not in masked
@@ -170,7 +173,8 @@ class Training:
         metrics: train_loss and train_accuracy (over the epoch's batches, each as it was trained
         on), validation_* (with a split) and test_*, density, density_<layer>, connections,
         connections_changed (in the new masks and not in the old, over the updates of this
-        epoch), exploration, learning_rate (of the epoch's last step), seconds.
+        epoch), exploration, FLOPs and parameters (see flops.py), learning_rate (of the epoch's
+        last step), seconds.
 
         Raises TrainingFailed where a loss is no longer finite or the accuracy has fallen to chance
         (see collapse.py), naming the epoch (the first is 1) and the step.
@@ -207,6 +211,7 @@ class Training:
             gradients = self.parameters.gradients[: self.parameters.n_masked]
             self._momentum.lerp_(gradients, 1 - self._method.settings.momentum)
         self.parameters.mask_gradients()
+        self._flops.step(len(batch), self._method.needs)
         self._objective.limit(self.parameters.gradients)
         lr = self._learning_rate(self.step)
         self.step += 1
@@ -248,6 +253,7 @@ class Training:
                 scores = self.parameters.gradient_scores(lambda: self._backward(batch))
         elif self._momentum is not None:
             scores = self.parameters.scores(self._momentum)
+        self._flops.update(len(batch), self._method.needs)
         states = {
             layer.name: LayerState(
                 layer.shape,
@@ -273,6 +279,7 @@ class Training:
                 fan_in[change.grown // layer.shape[1]],
             )
             self.parameters.change(layer.name, change, new_weights, self.optimizer.slots)
+        self._flops.show(self.connections.counts())
         if self._early is not None:
             self._rewind()
 
@@ -294,6 +301,7 @@ class Training:
 
     def _saliency(self) -> dict[str, FloatArray]:
         batch = self.batches(epoch=0)[0]
+        self._flops.saliency(len(batch))
         x = self._augment(self._tensors[0][batch], 0)
         return dense_saliency(self._trial, self.dataset, x, self._tensors[1][batch])
 
@@ -311,6 +319,7 @@ class Training:
             **self.connections.metrics(),
             "connections_changed": float(self._sums.changed),
             "learning_rate": self._learning_rate(self.step - 1),
+            **self._flops.metrics(len(self.parameters.values) - self.parameters.n_weights),
         }
 
     def _judge(self, metrics: Mapping[str, float]) -> None:
@@ -364,6 +373,7 @@ class Training:
             "buffers": {name: buffer.cpu().clone() for name, buffer in self.model.named_buffers()},
             "connections": self.connections.state_dict(),
             "sums": self._sums.state_dict(),
+            "flops": self._flops.state_dict(),
             "verdict": self.verdict.state_dict(),
             "momentum": None if self._momentum is None else self._momentum.cpu().clone(),
             "early": self._early_state(),
@@ -389,6 +399,8 @@ class Training:
         for name, buffer in self.model.named_buffers():
             buffer.copy_(state["buffers"][name])
         self.connections.load_state_dict(state["connections"])
+        self._flops.load_state_dict(state["flops"])
+        self._flops.show(self.connections.counts())
         connected = self.connections.connected()
         self.parameters.show(connected, self.optimizer.slots)
         self.parameters.expand(self.parameters.values, state["values"], connected)
