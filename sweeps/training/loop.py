@@ -149,7 +149,7 @@ class Training:
 
     def ends_round(self, step: int) -> bool:
         """Whether the weights go back to an early step's after ``step`` steps."""
-        return self._round < self.total_steps and step % self._round == 0
+        return bool(self._round < self.total_steps and step % self._round == 0)
 
     def masks(self) -> list[tuple[str, BoolArray, Role, int]]:
         """(name, mask (n_out, n_in), role, in_group) of every layer, first to last; copies."""
