@@ -252,7 +252,7 @@ def test_failed_stopped_and_waiting_trials_are_named_with_their_reasons(tmp_path
     states = {row[0]: row[3] for row in page.rows if re.fullmatch("[0-9a-f]{12}", row[0])}
     assert states == {done: "completed", failed: "failed", stopped: "stopped", waiting: "pending"}
     accuracies = [row[1] for row in page.rows if row[0] == "SET 10%" and row[1] != "hidden1"]
-    assert accuracies == ["1"]  # of the completed one
+    assert accuracies == ["1", "1"]  # of the completed one, and its cost
 
 
 def test_many_failures_are_listed_up_to_a_number(tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_one_trial_of_one_seed_has_no_spread(tmp_path: Path) -> None:
     add_distances(run, "evolution", steps="all", against="first")
     page = read(build_report(run))
     assert "no spread" in page.text
-    (row,) = [row for row in page.rows if row[:2] == ["SET 10%", "1"]]
+    row = next(row for row in page.rows if row[:2] == ["SET 10%", "1"])
     assert row[3] == "–"
 
 

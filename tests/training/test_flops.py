@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from sweeps.training import Training
 from sweeps.training.flops import TrainingFlops, inference_flops
 from sweeps.training.layers import Layer
+from sweeps.training.models import MODELS
 
 ConfigOf = Callable[..., dict[str, Any]]
 
@@ -131,3 +132,18 @@ def test_a_weight_of_a_convolution_works_at_every_place() -> None:
         Layer("out", (10, 8), "output"),
     ]
     assert inference_flops(layers, {"conv": 50, "out": 80}) == 2 * 50 * 256 + 2 * 80
+
+
+@pytest.mark.parametrize("model", sorted(set(MODELS) - {"mlp"}))
+def test_convolutions_cost_what_torchs_counter_counts(config_of: ConfigOf, model: str) -> None:
+    config = config_of("dense")
+    config["model"] = {"name": model}
+    if model == "vgg":  # as many poolings as its default has leave nothing of 8 x 8 pixels
+        config["model"]["channels"] = [8, "pool", 12, 16, "pool"]
+    training = Training(config)
+    with FlopCounterMode(display=False) as counter:
+        training.model(torch.zeros(3, *training.dataset.input_shape))
+    counted_flops = inference_flops(
+        training.layers, {layer.name: layer.size for layer in training.layers}
+    )
+    assert counter.get_total_flops() == 3 * counted_flops
