@@ -13,8 +13,10 @@ from sweeps.training.config import TrialConfig
 from sweeps.training.connections import Connections
 from sweeps.training.dataset import Dataset
 from sweeps.training.dropout import Draws
+from sweeps.training.parameters import MaskedParameters, Parameters
 from sweeps.training.positions import Positions
 from sweeps.training.rules import FloatArray
+from sweeps.training.sparse_parameters import SparseParameters
 from sweeps.training.streams import Purpose
 
 
@@ -45,6 +47,15 @@ def draw_weights(model: Any, connections: Connections, trial: TrialConfig) -> No
         else:
             weight.zero_()
             weight[torch.from_numpy(connected).to(weight.device)] = drawn
+
+
+def flat_parameters(model: Any, connections: Connections, compute: str) -> Parameters:
+    """The model's parameters as one tensor, with its masked layers as ``compute`` has them."""
+    masked = {layer.name: model.weight(layer.name) for layer in connections.masked}
+    others = [model.weight(layer.name) for layer in connections.layers if layer.name not in masked]
+    if compute == "sparse":
+        return SparseParameters(model, masked, others)
+    return MaskedParameters(model, masked, others, connections.connected())
 
 
 def dense_saliency(

@@ -11,36 +11,32 @@ import copy
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from scipy.sparse import csr_array
 from torch import Tensor
 
 from storage.errors import InputError
 from sweeps.training import positions
 from sweeps.training.augmentation import augmentation
-from sweeps.training.building import build_model, dense_saliency, draw_weights
+from sweeps.training.building import build_model, dense_saliency, draw_weights, flat_parameters
 from sweeps.training.compute import Compute, choose_compute
 from sweeps.training.config import canonical_json, is_same, parse_config, split_of
 from sweeps.training.connections import Connections
 from sweeps.training.data import load_dataset
 from sweeps.training.dropout import Draws
+from sweeps.training.evolution import Evolution
 from sweeps.training.flops import TrainingFlops
 from sweeps.training.layers import Role, evaluation_batch
 from sweeps.training.learning_rates import LearningRates
 from sweeps.training.methods import Length
-from sweeps.training.objective import Objective
-from sweeps.training.parameters import MaskedParameters, Parameters, carried
-from sweeps.training.positions import BoolArray, Positions
-from sweeps.training.rules import FloatArray, LayerState, Scores
-from sweeps.training.sparse_parameters import SparseParameters
-from sweeps.training.streams import Purpose
+from sweeps.training.objective import Objective, loss_and_accuracy
+from sweeps.training.positions import BoolArray
+from sweeps.training.rules import FloatArray
 from sweeps.training.sums import EpochSums
 from sweeps.training.verdict import Verdict
 from sweeps.training.weights import weights_to_bytes
@@ -95,8 +91,6 @@ class Training:
         self.steps_per_epoch = self._split.steps_per_epoch
         self.total_steps = trial.epochs * self.steps_per_epoch
         length = Length(trial.epochs, self.steps_per_epoch)
-        self._schedule = self._method.schedule(length)
-        self._rewinds_to = self._method.rewinds_to(length)
         self._round = self._method.round_steps(length)
         self._rates = LearningRates(trial.optimizer, self.steps_per_epoch, self._round)
         self._objective = Objective(trial.optimizer, self.device)
@@ -117,25 +111,15 @@ class Training:
         draw_weights(self.model, self.connections, trial)
         self._dropout = Draws(self.model, self._streams)
         self._flops.show(self.connections.counts())
-        masked = {layer.name: self.model.weight(layer.name) for layer in self.connections.masked}
-        others = [
-            self.model.weight(layer.name) for layer in self.layers if layer.name not in masked
-        ]
-        self.parameters: Parameters
-        if self.compute == "sparse":
-            self.parameters = SparseParameters(self.model, masked, others)
-        else:
-            self.parameters = MaskedParameters(self.model, masked, others, connected)
+        self.parameters = flat_parameters(self.model, self.connections, self.compute)
         self.optimizer = trial.optimizer_class(trial.optimizer, self.parameters)
+        self._evolution = Evolution(
+            self._method, length, self._streams, self.connections, self.parameters,
+            self.optimizer.slots, self.model,
+        )  # fmt: skip
 
         self.step = 0
         self._sums = EpochSums()
-        self._momentum: Tensor | None = None  # the running mean of all weights' gradients
-        if self._method.needs == "momentum":
-            self._momentum = torch.zeros_like(self.parameters.gradients[: self.parameters.n_masked])
-        # What to go back to: the connections of an early step and its compact parameters.
-        self._early: tuple[dict[str, Positions], Tensor] | None = None
-        self._remember()
 
     @property
     def epoch(self) -> int:
@@ -185,10 +169,10 @@ class Training:
         started = time.perf_counter()
         epoch, first = divmod(self.step, self.steps_per_epoch)
         for batch in self.batches(epoch)[first:]:
-            if self._schedule.due(self.step):
+            if self._evolution.due(self.step):
                 self._update_topology(batch)
             self.train_step(batch)
-            self._remember()
+            self._evolution.remember(self.step)
             if on_step is not None:
                 self._sums.seconds += time.perf_counter() - started
                 on_step(self.step)
@@ -207,9 +191,7 @@ class Training:
     def train_step(self, batch: Tensor) -> None:
         """One optimiser step on the samples of a batch, without any topology update."""
         loss, scores, y = self._backward(batch)
-        if self._momentum is not None:
-            gradients = self.parameters.gradients[: self.parameters.n_masked]
-            self._momentum.lerp_(gradients, 1 - self._method.settings.momentum)
+        self._evolution.note_gradients()
         self.parameters.mask_gradients()
         self._flops.step(len(batch), self._method.needs)
         self._objective.limit(self.parameters.gradients)
@@ -222,7 +204,7 @@ class Training:
     def _learning_rate(self, step: int) -> float:
         """Of the step after ``step`` steps; a rewound training goes on from the step rewound to."""
         rounds, within = divmod(step, self._round)
-        return self._rates.at(within + (self._rewinds_to or 0 if rounds else 0))
+        return self._rates.at(within + (self._evolution.rewinds_to or 0 if rounds else 0))
 
     def _backward(self, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The gradients of all weights on a batch; its loss, class scores and labels."""
@@ -236,68 +218,14 @@ class Training:
         torch.autograd.backward(loss)
         return loss, scores, y
 
-    @contextmanager
-    def _buffers_kept(self) -> Iterator[None]:
-        """A look at a batch that is no step: the running statistics of batches stay."""
-        before = [buffer.clone() for buffer in self.model.buffers()]
-        yield
-        for buffer, kept in zip(self.model.buffers(), before, strict=True):
-            buffer.copy_(kept)
-
     def _update_topology(self, batch: Tensor) -> None:
         """The update that is due after the steps done; a gradient is that of the next batch."""
         self._sums.settle(self.step, self._failure)
-        scores: Mapping[str, Scores] = {}
-        if self._method.needs == "gradient":
-            with self._buffers_kept():
-                scores = self.parameters.gradient_scores(lambda: self._backward(batch))
-        elif self._momentum is not None:
-            scores = self.parameters.scores(self._momentum)
         self._flops.update(len(batch), self._method.needs)
-        states = {
-            layer.name: LayerState(
-                layer.shape,
-                self.connections.of(layer),
-                self.parameters.weights(layer.name, self.connections.of(layer)),
-                self.connections.ever[layer.name],
-                scores.get(layer.name),
-            )
-            for layer in self.connections.masked
-        }
-        numbers = {layer.name: index for index, layer in enumerate(self.layers)}
-        changes = self._method.update(
-            states,
-            self._schedule.fraction(self.step),
-            lambda name: self._streams.for_topology(Purpose.GROWTH, self.step, numbers[name]),
-        )
-        for layer in self.connections.masked:
-            change = changes[layer.name]
-            self._sums.changed += self.connections.change(layer, change)
-            fan_in = positions.fan_in(self.connections.of(layer), layer.shape)
-            new_weights = self._method.new_weights(
-                self._streams.for_weights(Purpose.NEW_WEIGHTS, self.step, numbers[layer.name]),
-                fan_in[change.grown // layer.shape[1]],
-            )
-            self.parameters.change(layer.name, change, new_weights, self.optimizer.slots)
+        self._sums.changed += self._evolution.update(self.step, lambda: self._backward(batch))
         self._flops.show(self.connections.counts())
-        if self._early is not None:
-            self._rewind()
-
-    def _remember(self) -> None:
-        if self.step == self._rewinds_to:
-            connected = self.connections.connected()
-            compact = self.parameters.compact(self.parameters.values, connected)
-            self._early = connected, compact
-
-    def _rewind(self) -> None:
-        """Back to the parameters of an early step, but for the connections lost since."""
-        assert self._early is not None
-        connected = self.connections.connected()
-        early = carried(self._early[1], self._early[0], connected)
-        self.parameters.expand(self.parameters.values, early, connected)
-        for slot in self.optimizer.slots.values():
-            slot.zero_()
-        self.verdict.collapse.forget()
+        if self._evolution.rewinds:
+            self.verdict.collapse.forget()
 
     def _saliency(self) -> dict[str, FloatArray]:
         batch = self.batches(epoch=0)[0]
@@ -333,23 +261,12 @@ class Training:
         metrics: dict[str, float] = {}
         if len(self._split.validation):
             held_out = torch.from_numpy(self._split.validation).to(self.device)
-            loss, accuracy = self._loss_and_accuracy(x_train[held_out], y_train[held_out])
+            loss, accuracy = loss_and_accuracy(
+                self.model, x_train[held_out], y_train[held_out], self._evaluated
+            )
             metrics |= {"validation_loss": loss, "validation_accuracy": accuracy}
-        loss, accuracy = self._loss_and_accuracy(x_test, y_test)
+        loss, accuracy = loss_and_accuracy(self.model, x_test, y_test, self._evaluated)
         return metrics | {"test_loss": loss, "test_accuracy": accuracy}
-
-    @torch.no_grad()
-    def _loss_and_accuracy(self, x: Tensor, y: Tensor) -> tuple[float, float]:
-        """Mean loss and accuracy of the model as it is on samples x (n, ...), y (n,)."""
-        loss, correct = 0.0, 0
-        self.model.eval()
-        for start in range(0, len(y), self._evaluated):
-            labels = y[start : start + self._evaluated]
-            scores = self.model(x[start : start + self._evaluated])
-            loss += F.cross_entropy(scores, labels, reduction="sum").item()
-            correct += int((scores.argmax(dim=1) == labels).sum())
-        self.model.train()
-        return loss / len(y), correct / len(y)
 
     def _failure(self, what: str, value: float, step: int) -> TrainingFailed:
         epoch = (step - 1) // self.steps_per_epoch + 1
@@ -375,15 +292,8 @@ class Training:
             "sums": self._sums.state_dict(),
             "flops": self._flops.state_dict(),
             "verdict": self.verdict.state_dict(),
-            "momentum": None if self._momentum is None else self._momentum.cpu().clone(),
-            "early": self._early_state(),
+            **self._evolution.state_dict(),
         }
-
-    def _early_state(self) -> tuple[dict[str, Tensor], Tensor] | None:
-        if self._early is None:
-            return None
-        connected, values = self._early
-        return self.connections.packed(connected), values.clone()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where ``state_dict`` was taken, in the middle of an epoch too.
@@ -406,11 +316,7 @@ class Training:
         self.parameters.expand(self.parameters.values, state["values"], connected)
         for name, slot in self.optimizer.slots.items():
             self.parameters.expand(slot, state["slots"][name], connected)
-        if self._momentum is not None:
-            self._momentum.copy_(state["momentum"])
-        self._early = None
-        if state["early"] is not None:
-            self._early = self.connections.unpacked(state["early"][0]), state["early"][1]
+        self._evolution.load_state_dict(state)
         self.verdict.load_state_dict(state["verdict"])
         self._sums = EpochSums()
         self._sums.load_state_dict(state["sums"])
