@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -106,7 +106,9 @@ def _amounts(wanted: Mapping[str, float]) -> str:
 
 
 @contextmanager
-def connect(address: str | None = None, cpus: int | None = None) -> Iterator[Cluster]:
+def connect(
+    address: str | None = None, cpus: int | None = None, packages: Sequence[str] = ()
+) -> Iterator[Cluster]:
     """Connect to Ray and leave as found: a Ray that this process had initialised stays.
 
     A cluster's workers get this process's own packages (`cluster.packages`); Ray on this machine
@@ -116,6 +118,7 @@ def connect(address: str | None = None, cpus: int | None = None) -> Iterator[Clu
         address: None starts Ray on this machine, reachable from this machine only; else what
             `check_address` takes. `resolve_address` says what each of them means.
         cpus: CPUs that a Ray started here offers; None means all of the machine's.
+        packages: what a cluster's workers get besides, by name.
 
     Raises:
         ValueError: no cluster can be reached at `address`.
@@ -126,7 +129,7 @@ def connect(address: str | None = None, cpus: int | None = None) -> Iterator[Clu
     if ours:
         check_address(address)
         with _own_sigterm():
-            _start(address, resolve_address(address).address, cpus)
+            _start(address, resolve_address(address).address, cpus, packages)
     try:
         nodes = live_nodes()
         target = resolve_address(address).address
@@ -146,7 +149,9 @@ def _own_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _start(given: str | None, address: str | None, cpus: int | None) -> None:
+def _start(
+    given: str | None, address: str | None, cpus: int | None, packages: Sequence[str]
+) -> None:
     import ray
 
     for name, value in _SETTINGS.items():
@@ -163,7 +168,7 @@ def _start(given: str | None, address: str | None, cpus: int | None) -> None:
         )
         return
     with ExitStack() as stack:
-        runtime_env = stack.enter_context(shipped())
+        runtime_env = stack.enter_context(shipped(packages))
         try:
             try:
                 ray.init(address=address, runtime_env=runtime_env, **options)

@@ -47,6 +47,7 @@ class LaunchedStudy:
         cpu: CPUs of a trial.
         gpu: GPUs of a trial, a fraction where trials share one.
         tracked: whether it names its own MLflow server.
+        packages: what it imports of its user's own.
     """
 
     name: str
@@ -56,6 +57,7 @@ class LaunchedStudy:
     cpu: float
     gpu: float
     tracked: bool
+    packages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,11 @@ def launch_file(
         warnings.append("the study asks for no GPU (resources.gpu): the nodes' GPUs will be idle")
     if nodes > 1 and out.startswith(_SELDOM_SHARED):
         warnings.append(f"--out {out}: nodes seldom share that folder")
+    if study.packages and platform != "slurm":
+        warnings.append(
+            f"imports: {', '.join(study.packages)}: the head must have it, installed or in the "
+            "folder where toposweep runs; from there it is shipped to the others"
+        )
     source = study.builtin or _STUDY_THERE.get(platform, str(study.file))
     tracking = _default_tracking(platform) if in_bucket and not study.tracked else None
     command = ["toposweep", "run", source, "--out", out, "--address", "auto"]

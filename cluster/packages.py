@@ -1,6 +1,7 @@
-"""The driver's own packages, shipped to every worker of a cluster.
+"""The driver's own packages, shipped to every worker of a cluster, and those of its user.
 
-Workers that lack toposweep, or have another version of it, import the driver's code. The folder
+Workers that lack toposweep, or have another version of it, import the driver's code; so they do
+with packages of the user's own, wherever the driver found them. The folder
 that Ray unpacks it into is named for its content, so the same code is sent once a cluster, and
 kernels that a node has compiled are found again beside it.
 """
@@ -8,7 +9,7 @@ kernels that a node has compiled are found again beside it.
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -25,8 +26,11 @@ _CACHES = shutil.ignore_patterns("__pycache__", "*.pyc", "*.nbi", "*.nbc", ".*")
 
 
 @contextmanager
-def shipped() -> Iterator[dict[str, Any]]:
+def shipped(packages: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
     """The runtime environment to connect with; connecting uploads it, inside this context.
+
+    Args:
+        packages: packages or modules besides toposweep's own, by name.
 
     It holds code and nothing else. The environment's variables are left out on purpose, storage
     credentials (AWS_*, GOOGLE_*, AZURE_*) above all: a runtime environment is kept in the cluster's
@@ -39,7 +43,7 @@ def shipped() -> Iterator[dict[str, Any]]:
     """
     own = job_runtime_env()
     with tempfile.TemporaryDirectory(prefix="toposweep-") as folder:
-        copied = [str(module) for module in _copy_packages(Path(folder))]
+        copied = [str(module) for module in _copy_packages(Path(folder), packages)]
         if "working_dir" in own or "py_modules" in own:
             with _joined_with_the_job():
                 yield {"py_modules": [*copied, *own.get("py_modules", [])]}
@@ -62,11 +66,15 @@ def _joined_with_the_job() -> Iterator[None]:
             os.environ[name] = before
 
 
-def _copy_packages(folder: Path) -> Iterator[Path]:
-    for package in PACKAGES:
+def _copy_packages(folder: Path, more: Sequence[str]) -> Iterator[Path]:
+    for package in dict.fromkeys([*PACKAGES, *more]):
         spec = find_spec(package)
-        for place in (spec and spec.submodule_search_locations) or ():
+        if spec is None:
+            continue
+        for place in spec.submodule_search_locations or ():
             yield Path(shutil.copytree(place, folder / package, ignore=_CACHES))
+        if spec.submodule_search_locations is None and spec.origin and spec.has_location:
+            yield Path(shutil.copy(spec.origin, folder))  # a module of one file
     # A driver that runs from what was shipped (ray://) is asked for its version as well.
     try:
         number = version(DISTRIBUTION)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-SPELLED = {"set": "SET", "rigl": "RigL", "snfs": "SNFS", "gmp": "GMP", "snip": "SNIP"}
+SPELLED = {"set": "SET", "rigl": "RigL", "snfs": "SNFS", "itop": "ITOP", "gmp": "GMP",
+           "snip": "SNIP", "random_pruned": "random pruned"}  # fmt: skip
 NO_METHOD = "imported"  # masks that came without a configuration
 FIRST_METHODS = ("dense", "static")
 
@@ -39,10 +40,12 @@ def name_configurations(trials: pd.DataFrame) -> pd.DataFrame:
     )
     telling = _telling_columns(trials, named["method"], settings)
     rows: list[dict[Any, Any]] = trials.to_dict("records")
-    keys = [tuple(_sortable(row[column]) for column in settings) for row in rows]
+    keys = [tuple(sortable(row[column]) for column in settings) for row in rows]
     texts = []
     for method, density, row in zip(named["method"], named["density"], rows, strict=True):
-        parts = [method, *([] if _missing(density) else [percent(density)])]
+        epsilon = row.get("method_epsilon")
+        parts = [method, *([] if _missing(density) else [percent(density)]),
+                 *([] if _missing(epsilon) else [f"epsilon {value_text(epsilon)}"])]  # fmt: skip
         told = [column for column in telling[method] if not _missing(row[column])]
         texts.append(" ".join([*parts, *(setting_text(column, row[column]) for column in told)]))
     named["label"] = _one_name_each(texts, keys)
@@ -52,9 +55,9 @@ def name_configurations(trials: pd.DataFrame) -> pd.DataFrame:
         range(len(named)),
         key=lambda k: (
             _method_rank(str(named["method"].iloc[k])),
-            _sortable(named["density"].iloc[k]),
+            sortable(named["density"].iloc[k]),
             keys[k],
-            tuple(_sortable(rows[k][column]) for column in seeds),
+            tuple(sortable(rows[k][column]) for column in seeds),
             named["trial_id"].iloc[k],
         ),
     )
@@ -89,7 +92,10 @@ def telling_columns(trials: pd.DataFrame) -> list[str]:
 
 def spelled(method: Any) -> str:
     """A method's name as its authors write it."""
-    return NO_METHOD if _missing(method) else SPELLED.get(str(method), str(method))
+    if _missing(method):
+        return NO_METHOD
+    own = str(method).rpartition(":")[2]  # a user's own is named package.module:Class
+    return SPELLED.get(own, own)
 
 
 def percent(fraction: float) -> str:
@@ -106,12 +112,15 @@ def setting_text(column: str, value: Any) -> str:
 
 
 def value_text(value: Any) -> str:
-    """A setting's value in short: `64-64` for the list [64, 64], three digits of a number."""
+    """A setting's value in short: `64-64` for the list [64, 64], `64 x 3` for [64, 64, 64], four
+    digits of a number."""
     if _missing(value):
         return ""
     if isinstance(value, str) and value.startswith("["):
         try:
-            return "-".join(value_text(item) for item in json.loads(value))
+            items = [value_text(item) for item in json.loads(value)]
+            alike = len(items) > 2 and len(set(items)) == 1
+            return f"{items[0]} x {len(items)}" if alike else "-".join(items)
         except ValueError:
             return value
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -154,11 +163,16 @@ def _telling_columns(
     trials: pd.DataFrame, methods: pd.Series, settings: Sequence[str]
 ) -> dict[str, list[str]]:
     """For each method what varies among its own trials: not what the method alone decides."""
-    told = ("method_name", "method_density")
-    return {
-        str(method): [c for c in settings if c not in told and _varies(trials.loc[rows.index, c])]
-        for method, rows in methods.groupby(methods)
-    }
+    found = {}
+    for method, rows in methods.groupby(methods):
+        own = trials.loc[rows.index]
+        told = {"method_name", "method_density", "method_epsilon"}
+        distribution = _column(own, "method_distribution")
+        # An epsilon says that this is the distribution.
+        if not _varies(distribution[distribution != "epsilon"]):
+            told.add("method_distribution")
+        found[str(method)] = [c for c in settings if c not in told and _varies(own[c])]
+    return found
 
 
 def _one_name_each(texts: Sequence[str], keys: Sequence[tuple[Any, ...]]) -> list[str]:
@@ -196,7 +210,7 @@ def _method_rank(method: str) -> tuple[int, str]:
     return rank, method.lower()
 
 
-def _sortable(value: Any) -> tuple[int, float, str]:
+def sortable(value: Any) -> tuple[int, float, str]:
     """Numbers before texts before what is missing."""
     if _missing(value):
         return 2, 0.0, ""
@@ -204,7 +218,7 @@ def _sortable(value: Any) -> tuple[int, float, str]:
 
 
 def _varies(values: pd.Series) -> bool:
-    return len({_sortable(value) for value in values}) > 1
+    return len({sortable(value) for value in values}) > 1
 
 
 def _is_seed(column: str) -> bool:

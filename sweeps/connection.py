@@ -1,6 +1,6 @@
 """The way from a command to a Ray cluster."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from cluster import Cluster, connect, resolve_address, watched
@@ -11,7 +11,10 @@ from sweeps.progress import Progress
 
 @contextmanager
 def reached(
-    address: str | None, progress: Progress | None = None, request: LeaveRequest | None = None
+    address: str | None,
+    progress: Progress | None = None,
+    request: LeaveRequest | None = None,
+    packages: Sequence[str] = (),
 ) -> Iterator[Cluster]:
     """The connected cluster.
 
@@ -19,6 +22,7 @@ def reached(
         address: see `cluster.resolve_address`.
         progress: where to show that it is being reached.
         request: hears of it when the cluster goes.
+        packages: of the user's own, for the workers of a cluster.
 
     Raises:
         InputError: there is none at the address.
@@ -31,7 +35,7 @@ def reached(
         progress.note(where)
     with ExitStack() as stack:
         try:
-            cluster = stack.enter_context(connect(address))
+            cluster = stack.enter_context(connect(address, packages=packages))
         except ValueError as error:
             raise InputError(f"--address {error}") from None
         if request is not None:

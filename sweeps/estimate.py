@@ -2,7 +2,6 @@
 
 import math
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +13,11 @@ from storage.durations import parse_duration
 from storage.records import ENDED
 from storage.runs import Run, flatten_config
 from sweeps.checks import CheckedJob
+from sweeps.own_code import own_code_lines
 from sweeps.plan import PlannedTrial
 from sweeps.readable import readable_bytes, readable_seconds
 from sweeps.study import Study
-from sweeps.training import estimate
+from sweeps.training import Estimate, estimate
 from sweeps.training.config import parse_config
 from sweeps.training.data import load_dataset
 
@@ -52,7 +52,7 @@ def trial_costs(study: Study, trials: list[PlannedTrial]) -> dict[str, TrialCost
     for trial in trials:
         kind = repr({k: v for k, v in trial.config.items() if k != "seeds"})
         if kind not in measured:
-            timed = _timed_kind(trial.config)
+            timed = _timed_kind(study, trial)
             if timed not in seconds:
                 tried = len(seconds) < TIMED_KINDS
                 seconds[timed] = _seconds_per_epoch(study, trial) if tried else math.nan
@@ -61,8 +61,12 @@ def trial_costs(study: Study, trials: list[PlannedTrial]) -> dict[str, TrialCost
     return costs
 
 
-def _timed_kind(config: Mapping[str, Any]) -> str:
-    """What a step's time depends on: masks are multiplied with whatever their density."""
+def _timed_kind(study: Study, trial: PlannedTrial) -> str:
+    """What a step's time depends on: masks are multiplied with whatever their density, but not
+    where only the connections are there."""
+    config = trial.config
+    if _estimate(study, trial).compute == "sparse":
+        return repr({key: value for key, value in config.items() if key != "seeds"})
     optimizer, method = config["optimizer"], config["method"]
     momentum = bool(optimizer.get("momentum"))
     step = optimizer["name"], momentum, optimizer["batch_size"], optimizer["mixed_precision"]
@@ -70,24 +74,39 @@ def _timed_kind(config: Mapping[str, Any]) -> str:
 
 
 def _seconds_per_epoch(study: Study, trial: PlannedTrial) -> float:
-    cost = estimate(trial.config, trial.data_path, measure_for=0)
+    cost = _estimate(study, trial)
+    learned, multiplications = cost.parameters, cost.multiplications
+    if cost.compute == "sparse":
+        learned = multiplications = sum(cost.connections.values())
     dataset = load_dataset(parse_config(trial.config).data, trial.data_path)
     # Two steps, forwards and backwards, and an evaluation.
     samples = 6 * trial.config["optimizer"]["batch_size"] + len(dataset.y_test)
     samples += int(trial.config["data"]["validation"] * len(dataset.y_train))
     free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
     if (
-        cost.parameters > TIMED_PARAMETERS
-        or cost.multiplications * samples > TIMED_MULTIPLICATIONS
+        learned > TIMED_PARAMETERS
+        or multiplications * samples > TIMED_MULTIPLICATIONS
         or 2 * cost.memory_bytes > free  # building doubles it for a moment
     ):
         return math.nan
-    threads = study.resources.threads
-    return estimate(trial.config, trial.data_path, threads=threads).seconds_per_epoch or math.nan
+    return _estimate(study, trial, measure_for=0.3).seconds_per_epoch or math.nan
+
+
+def _estimate(study: Study, trial: PlannedTrial, measure_for: float = 0) -> Estimate:
+    resources = study.resources
+    # Steps are timed on the CPU, but a GPU's trials are computed with masks there, too.
+    compute = "masked" if resources.device == "cuda" else resources.compute
+    return estimate(
+        trial.config,
+        trial.data_path,
+        threads=resources.threads,
+        measure_for=measure_for,
+        compute=compute,
+    )
 
 
 def _cost(study: Study, trial: PlannedTrial, seconds_per_epoch: float) -> TrialCost:
-    cost = estimate(trial.config, trial.data_path, measure_for=0)
+    cost = _estimate(study, trial)
     every = parse_duration(study.snapshot_every).steps(trial.steps_per_epoch)
     snapshots = 1 + math.ceil(trial.total_steps / every)
     parsed = parse_config(trial.config)
@@ -115,6 +134,8 @@ def mask_bytes(count: int, size: int) -> float:
 
 def print_plan(study: Study, job: CheckedJob, console: Console) -> None:
     """The trials of a study and what they will take; nothing is started."""
+    for line in own_code_lines(study):
+        console.print(line)
     trials = job.trials
     if not trials:
         console.print(

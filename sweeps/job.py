@@ -20,6 +20,7 @@ from sweeps.checks import check_job, check_out
 from sweeps.connection import reached
 from sweeps.imported_study import settings_of_run
 from sweeps.leaving import LeaveRequest, leaving
+from sweeps.own_code import own_code_lines
 from sweeps.plan import PlannedTrial
 from sweeps.preflight import check_distances_stage, check_sweep
 from sweeps.progress import Progress
@@ -114,6 +115,8 @@ def run_job(
                 progress=progress, request=request,
             )  # fmt: skip
     progress = progress or Progress()
+    for line in own_code_lines(study):
+        progress.note(line)
     job = check_job(study, out, address, tracking_uri)
     request.begun = (job.folder / "run.json").exists()
     outwait(job.folder, progress.note)
@@ -138,6 +141,7 @@ def run_job(
         outcome.report = build_report(run)
         lock.check()
         _sync(run, job.uri, study, outcome)
+        lock.check()  # what stands there now may be another driver's
     outcome.failed = sorted(r.trial_id for r in run.records().values() if r.state == "failed")
     return outcome
 
@@ -252,7 +256,7 @@ def _connected(
     if not todo and study.search.algorithm != "optuna" and not study.distances:
         yield
         return
-    with reached(address, progress, request) as cluster:
+    with reached(address, progress, request, study.imports) as cluster:
         check_sweep(cluster, study, run, todo, progress)
         yield
 

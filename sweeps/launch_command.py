@@ -102,4 +102,5 @@ def _launched(source: str, platform: str) -> "LaunchedStudy":
         cpu=study.resources.cpu,
         gpu=study.resources.gpu,
         tracked=study.tracking.uri is not None,
+        packages=tuple(study.imports),
     )

@@ -14,11 +14,14 @@ from storage.errors import CorruptFile, InputError
 from sweeps.sections import SECTIONS, check_section, settings_of
 from sweeps.space import Grid
 from sweeps.study import Study
+from sweeps.training.compute import check_compute
 from sweeps.training.config import check_training, steps_per_epoch
 from sweeps.training.data import load_dataset
+from sweeps.training.imports import reason_of
 from sweeps.validation import shown
 
 SEED_STREAMS = ("topology", "weights", "data")
+_NONE = object()  # equals no value
 MOST_TRIALS = 10_000  # of a study: planning them takes some seconds, Ray Tune holds them in memory
 
 
@@ -89,6 +92,11 @@ def resolve(study: Study, point: Mapping[str, Any]) -> PlannedTrial:
     except InputError as error:
         varied = ", ".join(f"{key}={_short(value)}" for key, value in list(point.items())[:10])
         raise InputError(f"{error} (at {varied})" if varied else str(error)) from None
+    except Exception as error:
+        own = [name for names in study.own.values() for name in sorted(names)]
+        if not own:
+            raise
+        raise InputError(f"{' or '.join(own)} failed: {reason_of(error)}") from error
 
 
 def _resolve(study: Study, point: Mapping[str, Any]) -> PlannedTrial:
@@ -106,7 +114,10 @@ def _resolve(study: Study, point: Mapping[str, Any]) -> PlannedTrial:
         else:
             seeds[field] = None if value is None else _integer(key, value)
 
-    settings = {section: check_section(section, values) for section, values in sections.items()}
+    settings = {
+        section: check_section(section, values, study.own[section])
+        for section, values in sections.items()
+    }
     data_path = getattr(settings["data"], "path", None)
     dataset = load_dataset(settings["data"])
     config: dict[str, Any] = {section: part.resolved() for section, part in settings.items()}
@@ -116,6 +127,7 @@ def _resolve(study: Study, point: Mapping[str, Any]) -> PlannedTrial:
         stream: seeds["seed"] if seeds[stream] is None else seeds[stream] for stream in SEED_STREAMS
     }
     check_training(config, dataset)
+    check_compute(study.resources.compute, config, dataset, study.resources.device)
     if config["optimizer"]["mixed_precision"] and not study.resources.gpu:
         raise InputError(
             "optimizer.mixed_precision: True is not allowed: it needs a CUDA device, "
@@ -163,6 +175,8 @@ def trial_id(config: Mapping[str, Any]) -> str:
 
 
 def _default(field: FieldInfo) -> Any:
+    if field.is_required():  # only a class of the user's own has such fields
+        return _NONE
     return to_jsonable_python(field.get_default(call_default_factory=True, validated_data={}))
 
 

@@ -11,6 +11,7 @@ from cluster import Cluster, Node, ask_nodes, check_versions
 from storage.errors import InputError
 from storage.filesystem import write_atomic
 from storage.runs import Run
+from sweeps.own_code import OwnCode, own_code
 from sweeps.plan import PlannedTrial, corner_trials
 from sweeps.progress import Progress
 from sweeps.readable import readable_bytes
@@ -44,7 +45,7 @@ def check_sweep(
         return
     trials = todo or (corner_trials(study) if count else [])
     _check_programs(cluster)
-    _check_storage(cluster, run, needed_data(trials), progress)
+    _check_storage(cluster, run, own_code(study), needed_data(trials), progress)
 
 
 def check_distances_stage(cluster: Cluster, run: Run) -> None:
@@ -56,7 +57,7 @@ def check_distances_stage(cluster: Cluster, run: Run) -> None:
     _check_fits(cluster, TILE, "distances")
     if not _is_this_machine(cluster):
         _check_programs(cluster)
-        _check_storage(cluster, run, [], Progress())
+        _check_storage(cluster, run, OwnCode({}, ()), [], Progress())
 
 
 def _is_this_machine(cluster: Cluster) -> bool:
@@ -93,22 +94,27 @@ class Token:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a node says: why OUT cannot be used there, and which data sets it lacks, and why."""
+    """What a node says: why OUT cannot be used there, which data sets it lacks, and why, and why
+    the user's own code cannot be imported there."""
 
     out: str | None
     data: dict[NeededData, str]
+    code: str | None = None
 
 
 def _check_storage(
-    cluster: Cluster, run: Run, needed: Sequence[NeededData], progress: Progress
+    cluster: Cluster, run: Run, own: OwnCode, needed: Sequence[NeededData], progress: Progress
 ) -> None:
-    """Every node reads and writes the driver's own OUT, and can load the data."""
+    """Every node imports the user's own code, reads and writes the driver's own OUT, and can load
+    the data."""
     token = Token(f".preflight-{uuid.uuid4().hex}", uuid.uuid4().bytes)
     names = [token.name, *(token.of(node.id) for node in cluster.workers)]
     write_atomic(run.out / token.name, token.content)
     try:
-        answers = _ask(cluster, str(run.out), token, needed)
+        answers = _ask(cluster, str(run.out), token, own, needed)
         for node, findings in answers.items():
+            if findings.code is not None:
+                raise InputError(f"{findings.code} (on {node})")
             why = findings.out
             if why is None and not _holds(run, token.of(node.id), token.content):
                 why = "writes where the driver does not see it"
@@ -124,20 +130,22 @@ def _check_storage(
 
 
 def _ask(
-    cluster: Cluster, out: str, token: Token, needed: Sequence[NeededData]
+    cluster: Cluster, out: str, token: Token, own: OwnCode, needed: Sequence[NeededData]
 ) -> dict[Node, Findings]:
     try:
         return ask_nodes(
-            cluster.workers, look_around, out, token, list(needed), seconds=PROBE_SECONDS
+            cluster.workers, look_around, out, token, own, list(needed), seconds=PROBE_SECONDS
         )
     except ValueError as error:
         raise InputError(str(error)) from None
 
 
-def look_around(out: str, token: Token, needed: Sequence[NeededData]) -> Findings:
-    """What this node sees of OUT and of the data; Ray runs it on each node."""
+def look_around(out: str, token: Token, own: OwnCode, needed: Sequence[NeededData]) -> Findings:
+    """What this node sees of OUT, of the data and of the user's code; Ray runs it on each node."""
     import ray
 
+    if problem := own.problem_here():  # data sets may be of that code
+        return Findings(None, {}, problem)
     missing = {data: why for data in needed if (why := data.problem_here())}
     try:
         run = Run.open(out)

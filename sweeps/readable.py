@@ -43,3 +43,12 @@ def readable_seconds(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def readable_count(count: float) -> str:
+    """`950`, `3.1 k`, `24 M`, `1.8 G`: two or three digits and a power of 1,000."""
+    for unit in ("", " k", " M", " G", " T"):
+        if count < 999.5:
+            return f"{count:.3g}{unit}"
+        count /= 1000
+    return f"{count:.3g} P"

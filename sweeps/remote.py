@@ -70,7 +70,8 @@ def run_remotely(
         from sweeps.study_file import study_yaml
 
         files[STUDY_FILE] = study_yaml(study)
-    with reached(address, progress) as cluster:
+    packages = [] if study is None else study.imports
+    with reached(address, progress, packages=packages) as cluster:
         try:
             return run_on_head(
                 cluster, ["sweeps.cli", *words], files, _variables(os.environ), _terminal_size()

@@ -25,11 +25,13 @@ from sweeps.configurations import (
 )
 from sweeps.readable import readable_bytes
 from sweeps.report_accuracy import accuracy_section
+from sweeps.report_costs import cost_section
 from sweeps.report_data import RunData, read_run
 from sweeps.report_distances import distance_section
 from sweeps.report_methods import add_epochs
 from sweeps.report_moments import Course
 from sweeps.report_page import Page, Section, Table, render
+from sweeps.report_pairs import pairs_section
 from sweeps.report_structure import structure_section
 from topology.plot_style import shaded_by_density, styles
 
@@ -72,7 +74,11 @@ def build_report(run: Run) -> AnyPath:
     shown = configurations(data.named)
     looks = styles(shown)
     imported = is_imported(run)
-    sections = [] if imported else [accuracy_section(data, looks)]
+    sections: list[Section] = []
+    if not imported:
+        sections.append(accuracy_section(data, looks))
+        more = (pairs_section(data, looks), cost_section(data, looks))
+        sections += [section for section in more if section]
     problems = list(data.problems)
     study = _study_file(run)
     asked = study.get("distances")

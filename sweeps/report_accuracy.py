@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 
 from sweeps.configurations import percent
+from sweeps.intervals import interval
 from sweeps.report_data import RunData
+from sweeps.report_density import density_picture
 from sweeps.report_page import Picture, Section, Table
 from topology.plot_style import LEGEND_LIMIT, Style
 from topology.plots import BANDS_LIMIT, ROWS_LIMIT, curves, dots, mean_and_spread, to_png
@@ -38,14 +40,26 @@ def accuracy_section(data: RunData, looks: Mapping[str, Style]) -> Section:
             section.notes.append("No trial is completed: there are no final accuracies yet.")
         return section
     final = final.assign(percent=100 * final["final_test_accuracy"])
+    halves = {str(label): interval(own).half for label, own in final.groupby("label")["percent"]}
     section.pictures.append(
         Picture(
             "final-accuracy.png",
-            to_png(dots(final, "percent", looks, "accuracy on test data after the last epoch (%)")),
+            to_png(
+                dots(
+                    final,
+                    "percent",
+                    looks,
+                    "accuracy on test data after the last epoch (%)",
+                    halves=halves,
+                    bounds=(0.0, 100.0),
+                )
+            ),
             "Final test accuracy",
             _final_caption(final),
         )
     )
+    over_density = density_picture(final, looks)
+    section.pictures += [over_density] if over_density else []
     section.tables.append(_final_table(final, looks))
     stopped = int((data.trials["state"] == "stopped").sum())
     if stopped:
@@ -94,7 +108,10 @@ def _seeds(counts: pd.Series) -> str:
 
 def _final_caption(final: pd.DataFrame) -> str:
     counts = final.groupby("label")["percent"].count()
-    caption = f"A dot is a completed trial ({_seeds(counts)} each), a stroke the mean of several."
+    caption = (
+        f"A dot is a completed trial ({_seeds(counts)} each), a stroke the mean of several, the "
+        "thin line through it the mean's 95% confidence interval."
+    )
     if len(counts) > ROWS_LIMIT:
         caption += f" Shown are the best {ROWS_LIMIT} of {len(counts)} configurations."
     return caption
@@ -103,6 +120,7 @@ def _final_caption(final: pd.DataFrame) -> str:
 def _final_table(final: pd.DataFrame, looks: Mapping[str, Style]) -> Table:
     optional = {"final_density": "density", "final_exploration": "explored"}
     there = [c for c in optional if c in final and np.isfinite(final[c].astype(float)).any()]
+    validated = len(_finite(final, "final_validation_accuracy")) > 0
     means = final.groupby("label")["percent"].mean().sort_values(ascending=False, kind="stable")
     shown = set(means.index[:CONFIGURATIONS_SHOWN])
     rows = []
@@ -110,16 +128,28 @@ def _final_table(final: pd.DataFrame, looks: Mapping[str, Style]) -> Table:
         group = final[final["label"] == label]
         values = group["percent"]
         spread = f"{values.std(ddof=1):.2f}" if len(values) > 1 else "–"
+        found = interval(values)
+        sure = f"± {found.half:.2f}" if len(values) > 1 else "–"
         shares = [group[column].astype(float).mean() for column in there]
-        numbers = [f"{values.mean():.2f}", spread, f"{values.min():.2f}", f"{values.max():.2f}"]
+        numbers = [f"{values.mean():.2f}", sure, spread]
+        numbers += [f"{values.min():.2f}", f"{values.max():.2f}"]
         texts = [percent(share) if share == share else "" for share in shares]
+        if validated:
+            held_out = group["final_validation_accuracy"].astype(float).dropna()
+            texts.insert(0, interval(100 * held_out).text(2) if len(held_out) else "")
         rows.append([label, str(len(values)), *numbers, *texts])
-    columns = ["configuration", "seeds", "mean (%)", "± std", "worst", "best",
+    columns = ["configuration", "seeds", "mean (%)", "95% CI", "std", "worst", "best",
+               *["validation (%)"] * validated,
                *(optional[column] for column in there)]  # fmt: skip
     note = (
-        "Completed trials, after their last epoch; std is the standard deviation over seeds "
-        "(n - 1 in the denominator)."
+        "Completed trials, after their last epoch. CI: the mean's confidence interval over seeds "
+        "by Student's t; std: their standard deviation (n - 1 in the denominator)."
     )
+    if validated:
+        note += (
+            " Validation: mean and CI of the accuracy on the samples held out from training, by "
+            "which settings may be chosen."
+        )
     if "final_density" in there:
         note += " Density: connections over weights of the masked layers."
     if "final_exploration" in there:

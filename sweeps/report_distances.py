@@ -29,7 +29,7 @@ from topology.plot_style import LEGEND_LIMIT, Style
 from topology.plots import embedding, to_png
 
 # More configurations than this are no small table.
-MEANS_LIMIT = 8
+MEANS_LIMIT = 12
 
 
 def distance_section(
@@ -114,7 +114,7 @@ def _ticks(rows: pd.DataFrame) -> tuple[list[str] | None, str]:
     seeds = rows["seed"].tolist()
     epochs = [f"{epoch:g}" for epoch in rows["epoch"]]
     several = rows.duplicated("trial_id").any()
-    if several and any(seeds):
+    if several and any(seeds) and rows["trial_id"].nunique() > 1:
         return [f"{s}·{e}" for s, e in zip(seeds, epochs, strict=True)], "seed·epoch"
     if several:
         return epochs, "epoch"

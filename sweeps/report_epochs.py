@@ -70,7 +70,7 @@ def grid(
     if any(np.isnan(cell.matrix).any() for cell in cells.values()):
         caption.append("Grey: not there.")
     if course.ticks and len(labels) <= SMALL_TICKS_LIMIT:
-        caption.append("The small numbers: seed.")
+        caption.append(f"The small numbers: {course.ticks_are}.")
     return Picture(file, to_png(figure), title, " ".join(caption))
 
 

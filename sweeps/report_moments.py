@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from sweeps.configurations import evenly, stratified_sample
 from sweeps.report_data import SquareGroup
 
-# Rows and columns of small heatmaps; networks in one of them.
-EPOCHS_SHOWN = 6
+# Rows and columns of small heatmaps (the paper's figure 4 has nine epochs); networks in one.
+EPOCHS_SHOWN = 9
 COLUMNS_SHOWN = 6
 NETWORKS_SHOWN = 100
 
@@ -79,9 +79,26 @@ class Course:
 
     @property
     def ticks(self) -> list[str] | None:
-        """Seeds, where they tell the networks of a configuration apart."""
+        """What tells the networks apart: seeds, or the one setting in which their names differ."""
         seeds = [str(seed) for seed in self.networks["seed"]]
-        return seeds if any(seeds) else None
+        if any(seeds):
+            return seeds
+        last = [words[-1] for words in self._words]
+        return last if self.ticks_are != "seed" else None
+
+    @property
+    def ticks_are(self) -> str:
+        """What the ticks are called: `seed`, or a setting's name."""
+        words = self._words
+        setting = {tuple(own[:-1]) for own in words}
+        alone = len(words) == len({own[-1] for own in words}) > 1
+        if any(self.networks["seed"]) or len(setting) > 1 or not alone or len(words[0]) < 3:
+            return "seed"
+        return words[0][-2]
+
+    @property
+    def _words(self) -> list[list[str]]:
+        return [str(label).split(" ") for label in self.networks["label"]]
 
 
 def course_of(

@@ -2,6 +2,7 @@
 
 import os
 import re
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,8 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from storage.durations import parse_duration
 from storage.errors import InputError
 from storage.tracking_uri import check_uri
-from sweeps.sections import SECTIONS, TRIAL_KEYS, check_section, section_schema
+from sweeps.sections import SECTIONS, check_section, section_schema, trial_keys
 from sweeps.space import Grid, parse_space
+from sweeps.training.compute import Compute
+from sweeps.training.entries import check_listed
+from sweeps.training.imports import allow_imports
 from sweeps.validation import refuse_unknown, validated
 from topology.pairwise import DistanceSpec
 
@@ -84,9 +88,19 @@ class Resources(_Part):
     cpu: float = Field(default=1, ge=0.01)
     gpu: float = Field(default=0, ge=0, description="fractions share a device among trials")
     threads: int = Field(default=1, ge=1, le=1024, description="torch threads of a trial")
+    compute: Compute = Field(
+        default="auto",
+        description="`masked`: dense matrices under masks; `sparse`: connections alone (Linear "
+        "layers, CPU); `auto`: the faster by density and width. No part of a trial's identity",
+    )
     max_failures: int = Field(
         default=3, ge=0, lt=2**31, description="restarts of a trial whose process died"
     )
+
+    @property
+    def device(self) -> Literal["cpu", "cuda"]:
+        """Where a trial trains."""
+        return "cuda" if self.gpu > 0 else "cpu"
 
     def bundle(self) -> dict[str, float]:
         """The same in Ray's words."""
@@ -115,6 +129,11 @@ class Study(_Part):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
     description: str = Field(default="", description="one sentence, for `toposweep studies`")
+    imports: list[Annotated[str, Field(pattern=r"^[^\W\d]\w*$")]] = Field(
+        default_factory=list,
+        description="packages whose code may be imported: methods, models, data sets, optimizers "
+        "of one's own, named package.module:Class",
+    )
     data: dict[str, Any]
     model: dict[str, Any]
     method: dict[str, Any]
@@ -172,6 +191,15 @@ class Study(_Part):
         return named
 
     @model_validator(mode="after")
+    def _only_what_is_listed(self) -> "Study":
+        # Before anything is looked up: a name that leads elsewhere is imported by nothing.
+        for section, names in self.named.items():
+            for name in sorted(names):
+                check_listed(section, name, self.imports)
+        allow_imports(self.imports)
+        return self
+
+    @model_validator(mode="after")
     def _search_fits(self) -> "Study":
         grids = self.grids()
         sampled = [key for grid in grids for key in grid.samplers]
@@ -197,9 +225,37 @@ class Study(_Part):
     def grids(self) -> list[Grid]:
         """The parsed space; its keys are the ones that decide a trial's result."""
         grids = parse_space(self.space)
+        known = trial_keys(self.own)
         for grid in grids:
-            refuse_unknown([*grid.lists, *grid.samplers], TRIAL_KEYS, "space")
+            refuse_unknown([*grid.lists, *grid.samplers], known, "space")
         return grids
+
+    @cached_property
+    def named(self) -> dict[str, set[str]]:
+        """Every name that the study gives in each section, the space's among them."""
+        grids = parse_space(self.space)
+        found: dict[str, set[str]] = {}
+        for section in SECTIONS:
+            key = f"{section}.name"
+            given = [getattr(self, section).get("name")]
+            for grid in grids:
+                given += grid.lists.get(key, [])
+                given += grid.samplers[key].options if key in grid.samplers else ()
+            found[section] = {name for name in given if isinstance(name, str)}
+        return found
+
+    @cached_property
+    def own(self) -> dict[str, set[str]]:
+        """Those of them that are no names of ours but of the user's own code; imports it.
+
+        Raises:
+            InputError: it cannot be imported, or is not what it must be.
+        """
+        return {
+            section: {n for n in names if n not in SECTIONS[section].builtin and
+                      n in SECTIONS[section]}
+            for section, names in self.named.items()
+        }  # fmt: skip
 
 
 def check_study(raw: dict[Any, Any]) -> Study:
@@ -207,7 +263,7 @@ def check_study(raw: dict[Any, Any]) -> Study:
     refuse_unknown(raw, Study.model_fields, "")
     study = validated(Study, raw)
     for section in SECTIONS:
-        check_section(section, getattr(study, section))
+        check_section(section, getattr(study, section), study.own[section])
     return study
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from storage.distances import list_distances
 from storage.runs import Run
 from sweeps.configurations import name_configurations
+from sweeps.intervals import interval
 from sweeps.readable import counted, shown
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def accuracy_table(run: Run) -> Table:
     """Final test accuracy of each configuration: mean and spread over the completed trials."""
     trials = run.trials()
     table = Table(title=f"{run.study}: final test accuracy", title_justify="left", box=SIMPLE_HEAD)
-    for column in ("configuration", "trials", "mean", "min", "max"):
+    for column in ("configuration", "trials", "mean", "95% CI", "min", "max"):
         table.add_column(column, justify="left" if column == "configuration" else "right")
     if "final_test_accuracy" not in trials:
         return table
@@ -83,7 +84,10 @@ def accuracy_table(run: Run) -> Table:
         table.add_row(
             str(label),
             str(len(accuracy)),
-            *(f"{value:.4f}" for value in (accuracy.mean(), accuracy.min(), accuracy.max())),
+            f"{accuracy.mean():.4f}",
+            f"± {interval(accuracy).half:.4f}" if len(accuracy) > 1 else "",
+            f"{accuracy.min():.4f}",
+            f"{accuracy.max():.4f}",
         )
     if labels.nunique() > MOST_ROWS:
         table.caption = f"and {labels.nunique() - MOST_ROWS} more in the report"

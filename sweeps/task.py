@@ -1,6 +1,6 @@
 """What travels to a worker, and the record of it that stays with the driver."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,6 +9,8 @@ from storage.lock import RunLock
 from storage.runs import Run, TrialRecord
 from sweeps.plan import PlannedTrial
 from sweeps.study import Study
+from sweeps.training.compute import Compute
+from sweeps.training.imports import folders_of
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,10 @@ class TrialTask:
     data_path: str | None = None
     threads: int = 1
     device: str = "cpu"
+    compute: Compute = "auto"
     lock_generation: int = 0  # of the driver that it is for; 0: there is none
+    # Packages of the user's own that may be imported, and the folder where the driver has each.
+    imports: dict[str, str | None] = field(default_factory=dict)
 
 
 def make_task(
@@ -40,8 +45,10 @@ def make_task(
         checkpoint_every=study.checkpoint_every,
         data_path=trial.data_path,
         threads=study.resources.threads,
-        device="cuda" if study.resources.gpu > 0 else "cpu",
+        device=study.resources.device,
+        compute=study.resources.compute,
         lock_generation=lock.generation if lock else 0,
+        imports=folders_of(study.imports),
     )
 
 

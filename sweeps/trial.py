@@ -28,6 +28,7 @@ from storage.runs import Run
 from sweeps.faults import EndedAlready, FencedError, GivenUp, Halted, checked_data_error
 from sweeps.shipped_data import data_folder
 from sweeps.task import TrialTask
+from sweeps.training.imports import allow_imports_there
 from sweeps.training.loop import Training
 
 KEPT_CHECKPOINTS = 2  # the newest, and one before it in case the newest proves unreadable
@@ -77,8 +78,9 @@ class Trial:
         self._committing: Future[Any] | None = None
 
         try:
+            allow_imports_there(task.imports)
             data = data_folder(self._run, task.config["data"]["checksum"], task.data_path)
-            self.training = Training(task.config, data, task.device, task.threads)
+            self.training = Training(task.config, data, task.device, task.threads, task.compute)
         except Exception as error:
             self.log_failure(error)
             self.close()
@@ -162,7 +164,8 @@ class Trial:
         self._await_snapshot()
 
     def _on_step(self, step: int) -> None:
-        if step % self._snapshot_steps == 0 or step == self.training.total_steps:
+        last = step == self.training.total_steps or self.training.ends_round(step)
+        if last or step % self._snapshot_steps == 0:
             self._commit_snapshot()
         # At the end of an epoch the checkpoint waits until the epoch's metrics are known.
         ends_epoch = step % self.training.steps_per_epoch == 0

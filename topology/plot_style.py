@@ -73,9 +73,9 @@ def shaded_by_density(configurations: pd.DataFrame) -> bool:
     return not bool(alike.duplicated(["method", "density"]).any())
 
 
-def plain(text: str) -> str:
+def plain(text: str, length: int = LABEL_LENGTH) -> str:
     """`text` as matplotlib shows it letter by letter, cut where it would crowd the picture."""
-    short = text if len(text) <= LABEL_LENGTH else text[: LABEL_LENGTH - 1] + "…"
+    short = text if len(text) <= length else text[: length - 1] + "…"
     short = short.replace("$", r"\$")  # dollars would start mathematics
     return f" {short}" if short.startswith("_") else short  # legends leave out "_..."
 

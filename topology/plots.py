@@ -108,10 +108,10 @@ def curves(
         panel.tick_params(labelsize=9, labelbottom=bottom)
         panel.set_xlabel(x_label if bottom else "", fontsize=10)
         panel.set_ylabel(y_label if k % n_columns == 0 else "", fontsize=10)
-        _open_axes(panel)
+        open_axes(panel)
     axes.flat[0].set_ylim(*limits)
     axes.flat[0].xaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend(figure, [looks[label] for label in shown], lines=True, marks=marks,
+    draw_legend(figure, [looks[label] for label in shown], lines=True, marks=marks,
             expected=bool(expected))  # fmt: skip
     return figure
 
@@ -140,10 +140,20 @@ def _draw_expected(
         )
 
 
-def dots(values: pd.DataFrame, column: str, looks: Mapping[str, Style], x_label: str) -> Figure:
+def dots(
+    values: pd.DataFrame,
+    column: str,
+    looks: Mapping[str, Style],
+    x_label: str,
+    halves: Mapping[str, float] | None = None,
+    bounds: tuple[float, float] = (-np.inf, np.inf),
+) -> Figure:
     """Each configuration's values as dots in a row of its own, the mean of several as a stroke.
 
     Args:
+        halves: by label, half the width of the mean's confidence interval; NaN draws none. What is
+            wider than the dots of all configurations is cut at the edge.
+        bounds: what no single value can exceed; intervals that do are cut off near them.
         values: rows with the columns `label` and `column`; those without a value are left out.
         looks: the style of each label; the rows are in its order, or the best `ROWS_LIMIT` of them
             where there are more.
@@ -165,13 +175,24 @@ def dots(values: pd.DataFrame, column: str, looks: Mapping[str, Style], x_label:
         )  # fmt: skip
         if len(points) > 1:
             panel.plot([means[label]] * 2, [row - 0.32, row + 0.32], color="black", linewidth=1.6)
+            half = (halves or {}).get(label, np.nan)
+            if np.isfinite(half):
+                panel.plot(
+                    [means[label] - half, means[label] + half], [row, row], color="black",
+                    linewidth=0.9, zorder=1,
+                )  # fmt: skip
     panel.set_yticks(range(len(shown)), labels=[plain(label) for label in shown], fontsize=9.5)
     panel.set_ylim(len(shown) - 0.4, -0.6)
     panel.tick_params(axis="y", length=0)
     panel.tick_params(axis="x", labelsize=9)
     panel.set_xlabel(x_label, fontsize=10)
     panel.margins(x=0.06)
-    _open_axes(panel)
+    least, greatest = there[column].min(), there[column].max()
+    if halves and least < greatest:
+        low, high = panel.get_xlim()
+        seen = max(low, 2 * least - greatest), min(high, 2 * greatest - least)
+        panel.set_xlim(*cut(seen, bounds))
+    open_axes(panel)
     panel.grid(axis="y", color="#eeeeee", linewidth=0.8)
     panel.spines["left"].set_visible(False)
     return figure
@@ -216,9 +237,9 @@ def embedding(
     panel.set_xlabel("first main axis (NNSTD)", fontsize=10)
     panel.set_ylabel("second main axis (NNSTD)", fontsize=10)
     panel.tick_params(labelsize=9)
-    _open_axes(panel)
+    open_axes(panel)
     panel.grid(color="#eeeeee", linewidth=0.8)
-    _legend(figure, [looks[label] for label in shown], lines=False, marks=True)
+    draw_legend(figure, [looks[label] for label in shown], lines=False, marks=True)
     return figure
 
 
@@ -238,13 +259,24 @@ def panel_columns(n_panels: int) -> int:
     return {1: 1, 2: 2, 4: 2}.get(n_panels, 3)
 
 
-def _open_axes(panel: Any) -> None:
+def cut(seen: tuple[float, float], bounds: tuple[float, float]) -> tuple[float, float]:
+    """The ends of an axis, hardly beyond what values can be.
+
+    >>> cut((-20.0, 110.0), (0.0, 100.0))
+    (-2.6, 102.6)
+    """
+    room = 0.02 * (seen[1] - seen[0])
+    return max(seen[0], bounds[0] - room), min(seen[1], bounds[1] + room)
+
+
+def open_axes(panel: Any) -> None:
+    """Without a frame, with thin lines across."""
     panel.spines[["top", "right"]].set_visible(False)
     panel.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     panel.set_axisbelow(True)
 
 
-def _legend(
+def draw_legend(
     figure: Figure, looks: Sequence[Style], lines: bool, marks: bool, expected: bool = False
 ) -> None:
     """At the right, outside of the panels; methods only where all would be too many."""

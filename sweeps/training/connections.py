@@ -78,15 +78,19 @@ class Connections:
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
         """The positions of the masked layers, and where they have been."""
-        return {
-            "connected": {layer.name: _packed(self.of(layer), layer) for layer in self.masked},
-            "ever": {layer.name: _packed(self.ever[layer.name], layer) for layer in self.masked},
-        }
+        return {"connected": self.packed(self._connected), "ever": self.packed(self.ever)}
 
     def load_state_dict(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
-        for layer in self.masked:
-            self._connected[layer.name] = _unpacked(state["connected"][layer.name], layer)
-            self.ever[layer.name] = _unpacked(state["ever"][layer.name], layer)
+        self._connected = self.unpacked(state["connected"])
+        self.ever = self.unpacked(state["ever"])
+
+    def packed(self, connected: Mapping[str, Positions]) -> dict[str, Tensor]:
+        """Positions of every masked layer, as a checkpoint holds them."""
+        return {layer.name: _packed(connected[layer.name], layer) for layer in self.masked}
+
+    def unpacked(self, packed: Mapping[str, Tensor]) -> dict[str, Positions]:
+        """What ``packed`` was made of."""
+        return {layer.name: _unpacked(packed[layer.name], layer) for layer in self.masked}
 
 
 def _packed(connected: Positions, layer: Layer) -> Tensor:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
+from storage.errors import InputError
 from sweeps.training.cifar import Cifar10
 from sweeps.training.dataset import Dataset, Validation, dataset_of
+from sweeps.training.entries import Registry
 from sweeps.training.mnist import FashionMnist, Mnist
 from sweeps.training.settings import Settings
 from sweeps.training.teacher import Teacher
@@ -50,13 +52,19 @@ class Digits:
         return []
 
 
-DATASETS: dict[str, Any] = {
-    "digits": Digits,
-    "mnist": Mnist,
-    "fashion_mnist": FashionMnist,
-    "cifar10": Cifar10,
-    "teacher": Teacher,
-}
+DATASETS = Registry(
+    "data",
+    "toposweep.datasets",
+    {
+        "digits": Digits,
+        "mnist": Mnist,
+        "fashion_mnist": FashionMnist,
+        "cifar10": Cifar10,
+        "teacher": Teacher,
+    },
+    needs=("load", "files"),
+    fields=("validation",),
+)
 
 
 def load_dataset(settings: Settings, path: str | None = None) -> Dataset:
@@ -66,7 +74,9 @@ def load_dataset(settings: Settings, path: str | None = None) -> Dataset:
     where they are damaged.
     """
     values = settings.model_dump()
-    dataset: Dataset = DATASETS[values["name"]].load(settings, path or values.get("path"))
+    dataset = DATASETS[values["name"]].load(settings, path or values.get("path"))
+    if not isinstance(dataset, Dataset):
+        raise InputError(f"data.name: {values['name']!r}: load() gave no Dataset")
     return dataset
 
 

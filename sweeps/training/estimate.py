@@ -10,12 +10,17 @@ from typing import Any
 
 import torch
 
+from sweeps.training.compute import Chosen, Compute, choose_compute
 from sweeps.training.config import TrialConfig, parse_config, split_of
 from sweeps.training.data import Dataset, load_dataset
 from sweeps.training.layers import Layer, evaluation_batch, multiplications, widest
 from sweeps.training.loop import Training, TrainingFailed
 
 _FLOAT = 4  # bytes
+_POSITION = 8
+# Of a connection by itself: its position, and some more where it has been before; two columns, its
+# place in the transpose and its value there, and what a product of gradients leaves for a moment.
+_WIRING = 3 * _POSITION + 2 * 4 + 8 + 3 * _FLOAT
 
 
 @dataclass(frozen=True)
@@ -23,15 +28,16 @@ class Estimate:
     """A trial's cost.
 
     ``parameters`` counts every learned number, connected or not; ``connections`` those of each
-    layer that the mask keeps; ``multiplications`` those of one sample's way forward, masked or not.
-    ``memory_bytes`` is the trial's own: parameters, gradients, optimiser, masks, activations and
-    the data set, without the libraries' few hundred MB a process.
-    ``seconds_per_epoch`` is measured on this machine, None where that was not asked for or, for
-    mixed precision without a CUDA device, is not possible.
+    layer that the mask keeps; ``compute`` says what the masked layers are computed with, and
+    ``multiplications`` counts those of one sample's way forward, masked or not. ``memory_bytes`` is
+    the trial's own: parameters, gradients, optimiser, masks, activations and the data set, without
+    the libraries' few hundred MB a process. ``seconds_per_epoch`` is measured on this machine, None
+    where that was not asked for or, for mixed precision without a CUDA device, is not possible.
     """
 
     parameters: int
     connections: dict[str, int]
+    compute: Chosen
     multiplications: int
     memory_bytes: int
     steps_per_epoch: int
@@ -45,6 +51,7 @@ def estimate(
     device: str = "cpu",
     threads: int = 1,
     measure_for: float = 0.3,
+    compute: Compute = "auto",
 ) -> Estimate:
     """Estimate the trial of a resolved configuration.
 
@@ -58,15 +65,18 @@ def estimate(
     layers = trial.layers(dataset)
     sizes = {layer.name: layer.shape[0] * layer.shape[1] for layer in layers}
     parameters = _count_parameters(trial, dataset)
+    chosen = choose_compute(compute, trial, layers, torch.device(device).type)
     seconds = None
     possible = device != "cpu" or not trial.optimizer.mixed_precision
     if measure_for > 0 and possible:
-        seconds = _seconds_per_epoch(Training(config, data_path, device, threads), measure_for)
+        training = Training(config, data_path, device, threads, compute)
+        seconds = _seconds_per_epoch(training, measure_for)
     return Estimate(
         parameters=parameters,
         connections=sizes | trial.method.counts(layers),
+        compute=chosen,
         multiplications=multiplications(layers),
-        memory_bytes=_memory(trial, dataset, layers, parameters),
+        memory_bytes=_memory(trial, dataset, layers, parameters, chosen),
         steps_per_epoch=split.steps_per_epoch,
         total_steps=split.steps_per_epoch * trial.epochs,
         seconds_per_epoch=seconds,
@@ -79,16 +89,24 @@ def _count_parameters(trial: TrialConfig, dataset: Dataset) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _memory(trial: TrialConfig, dataset: Dataset, layers: list[Layer], parameters: int) -> int:
+def _memory(
+    trial: TrialConfig, dataset: Dataset, layers: list[Layer], parameters: int, compute: Chosen
+) -> int:
     slots = len(trial.optimizer_class.slot_names(trial.optimizer))
     sizes = {layer.name: layer.shape[0] * layer.shape[1] for layer in layers}
     masked = sum(sizes[layer.name] for layer in trial.method.masked(layers))
-    # A mask is a float where gradients are multiplied by it, and two booleans (now, ever).
-    connections = masked * (_FLOAT + 2) + (sum(sizes.values()) - masked)
+    most = sum(trial.method.most(layers).values())
+    if compute == "sparse":
+        parameters += most - masked
+        connections = most * _WIRING
+    else:
+        # A mask is a float where gradients are multiplied by it, and positions beside it.
+        connections = masked * _FLOAT + 2 * most * _POSITION
     held = (dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test)
     data = sum(int(array.nbytes) for array in held)
     activations = _activations(layers, trial.optimizer.batch_size, len(dataset.y_test))
-    return _FLOAT * (parameters * (2 + slots) + activations) + connections + data
+    needed: int = _FLOAT * (parameters * (2 + slots) + activations) + connections + data
+    return needed
 
 
 def _activations(layers: list[Layer], batch_size: int, n_test: int) -> int:

@@ -62,7 +62,9 @@ class Layer:
 class Model(Protocol):
     """What the loop asks of a model class; an instance is an ``nn.Module`` as well.
 
-    ``Settings.batch_norm``, where there is one, says that it normalises over the batch.
+    ``Settings.batch_norm``, where there is one, says that it normalises over the batch. A class
+    with ``takes_sparse = True`` takes a fourth argument, ``sparse``: the positions of the layers
+    that are to be ``SparseLinear``, by name.
     """
 
     Settings: ClassVar[type[Any]]

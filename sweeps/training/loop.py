@@ -11,33 +11,32 @@ import copy
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from scipy.sparse import csr_array
 from torch import Tensor
 
 from storage.errors import InputError
 from sweeps.training import positions
 from sweeps.training.augmentation import augmentation
+from sweeps.training.building import build_model, dense_saliency, draw_weights, flat_parameters
+from sweeps.training.compute import Compute, choose_compute
 from sweeps.training.config import canonical_json, is_same, parse_config, split_of
 from sweeps.training.connections import Connections
 from sweeps.training.data import load_dataset
 from sweeps.training.dropout import Draws
-from sweeps.training.initial import FirstWeights
-from sweeps.training.layers import Layer, Role, evaluation_batch
+from sweeps.training.evolution import Evolution
+from sweeps.training.flops import TrainingFlops
+from sweeps.training.layers import Role, evaluation_batch
 from sweeps.training.learning_rates import LearningRates
 from sweeps.training.methods import Length
-from sweeps.training.objective import Objective
-from sweeps.training.parameters import MaskedParameters
+from sweeps.training.objective import Objective, loss_and_accuracy
 from sweeps.training.positions import BoolArray
-from sweeps.training.rules import FloatArray, LayerState, Scores
-from sweeps.training.streams import Purpose
+from sweeps.training.rules import FloatArray
 from sweeps.training.sums import EpochSums
 from sweeps.training.verdict import Verdict
 from sweeps.training.weights import weights_to_bytes
@@ -58,6 +57,8 @@ class Training:
         data_path: the folder with the data set's files, where it is not downloaded.
         device: ``cpu`` or ``cuda``; masks and first weights do not depend on it.
         threads: torch's threads in this process, from now on.
+        compute: ``masked`` trains dense matrices under masks, ``sparse`` the connections alone;
+            ``auto`` chooses by the configuration (see compute.py). Results differ by rounding.
 
     Raises:
         InputError: the configuration, the data or the device is not what it must be.
@@ -69,11 +70,12 @@ class Training:
         data_path: str | None = None,
         device: str = "cpu",
         threads: int = 1,
+        compute: Compute = "auto",
     ) -> None:
         self.config: dict[str, Any] = copy.deepcopy(dict(config))
         self.threads = threads
         self.device = _checked_device(device)
-        trial = parse_config(self.config)
+        trial = self._trial = parse_config(self.config)
         self._streams = trial.streams
         self._method = trial.method
         torch.set_num_threads(threads)
@@ -89,8 +91,6 @@ class Training:
         self.steps_per_epoch = self._split.steps_per_epoch
         self.total_steps = trial.epochs * self.steps_per_epoch
         length = Length(trial.epochs, self.steps_per_epoch)
-        self._schedule = self._method.schedule(length)
-        self._rewinds_to = self._method.rewinds_to(length)
         self._round = self._method.round_steps(length)
         self._rates = LearningRates(trial.optimizer, self.steps_per_epoch, self._round)
         self._objective = Objective(trial.optimizer, self.device)
@@ -98,32 +98,28 @@ class Training:
         self.verdict = Verdict(trial.optimizer, self._split, self.dataset.y_train, rounds)
 
         self.layers = trial.layers(self.dataset)
-        self.model = trial.model_class(
-            trial.model, self.dataset.input_shape, self.dataset.n_classes
-        )
-        self.model.draw_activations(self._streams)
-        self.model.to(self.device)
-        self._dropout = Draws(self.model, self._streams)
+        self._flops = TrainingFlops(self.layers)
         self._augment = augmentation(trial.data, self.dataset.input_shape, self._streams)
         self._evaluated = evaluation_batch(self.layers)
+        self.compute = choose_compute(compute, trial, self.layers, self.device.type)
         self.connections = Connections(
             self.layers, self._method.start(self.layers, self._streams, self._saliency)
         )
-        self._draw_weights(self._method.first_weights, self.connections)
-        masked = {layer.name: self.model.weight(layer.name) for layer in self.connections.masked}
-        others = [
-            self.model.weight(layer.name) for layer in self.layers if layer.name not in masked
-        ]
-        self.parameters = MaskedParameters(self.model, masked, others, self.connections.connected())
+        connected = self.connections.connected()
+        sparse = connected if self.compute == "sparse" else {}
+        self.model = build_model(trial, self.dataset, self.device, sparse)
+        draw_weights(self.model, self.connections, trial)
+        self._dropout = Draws(self.model, self._streams)
+        self._flops.show(self.connections.counts())
+        self.parameters = flat_parameters(self.model, self.connections, self.compute)
         self.optimizer = trial.optimizer_class(trial.optimizer, self.parameters)
+        self._evolution = Evolution(
+            self._method, length, self._streams, self.connections, self.parameters,
+            self.optimizer.slots, self.model,
+        )  # fmt: skip
 
         self.step = 0
         self._sums = EpochSums()
-        self._momentum: Tensor | None = None  # the running mean of all weights' gradients
-        if self._method.needs == "momentum":
-            self._momentum = torch.zeros_like(self.parameters.gradients[: self.parameters.n_masked])
-        self._early: Tensor | None = None  # the parameters to go back to
-        self._remember()
 
     @property
     def epoch(self) -> int:
@@ -134,6 +130,10 @@ class Training:
     def finished(self) -> bool:
         """Whether all epochs are done, or early stopping has ended the training."""
         return self.step >= self.total_steps or self.verdict.ended
+
+    def ends_round(self, step: int) -> bool:
+        """Whether the weights go back to an early step's after ``step`` steps."""
+        return bool(self._round < self.total_steps and step % self._round == 0)
 
     def masks(self) -> list[tuple[str, BoolArray, Role, int]]:
         """(name, mask (n_out, n_in), role, in_group) of every layer, first to last; copies."""
@@ -157,7 +157,8 @@ class Training:
         metrics: train_loss and train_accuracy (over the epoch's batches, each as it was trained
         on), validation_* (with a split) and test_*, density, density_<layer>, connections,
         connections_changed (in the new masks and not in the old, over the updates of this
-        epoch), exploration, learning_rate (of the epoch's last step), seconds.
+        epoch), exploration, FLOPs and parameters (see flops.py), learning_rate (of the epoch's
+        last step), seconds.
 
         Raises TrainingFailed where a loss is no longer finite or the accuracy has fallen to chance
         (see collapse.py), naming the epoch (the first is 1) and the step.
@@ -168,10 +169,10 @@ class Training:
         started = time.perf_counter()
         epoch, first = divmod(self.step, self.steps_per_epoch)
         for batch in self.batches(epoch)[first:]:
-            if self._schedule.due(self.step):
+            if self._evolution.due(self.step):
                 self._update_topology(batch)
             self.train_step(batch)
-            self._remember()
+            self._evolution.remember(self.step)
             if on_step is not None:
                 self._sums.seconds += time.perf_counter() - started
                 on_step(self.step)
@@ -190,10 +191,9 @@ class Training:
     def train_step(self, batch: Tensor) -> None:
         """One optimiser step on the samples of a batch, without any topology update."""
         loss, scores, y = self._backward(batch)
-        if self._momentum is not None:
-            gradients = self.parameters.gradients[: self.parameters.n_masked]
-            self._momentum.lerp_(gradients, 1 - self._method.settings.momentum)
+        self._evolution.note_gradients()
         self.parameters.mask_gradients()
+        self._flops.step(len(batch), self._method.needs)
         self._objective.limit(self.parameters.gradients)
         lr = self._learning_rate(self.step)
         self.step += 1
@@ -204,7 +204,7 @@ class Training:
     def _learning_rate(self, step: int) -> float:
         """Of the step after ``step`` steps; a rewound training goes on from the step rewound to."""
         rounds, within = divmod(step, self._round)
-        return self._rates.at(within + (self._rewinds_to or 0 if rounds else 0))
+        return self._rates.at(within + (self._evolution.rewinds_to or 0 if rounds else 0))
 
     def _backward(self, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The gradients of all weights on a batch; its loss, class scores and labels."""
@@ -218,93 +218,20 @@ class Training:
         torch.autograd.backward(loss)
         return loss, scores, y
 
-    @contextmanager
-    def _buffers_kept(self) -> Iterator[None]:
-        """A look at a batch that is no step: the running statistics of batches stay."""
-        before = [buffer.clone() for buffer in self.model.buffers()]
-        yield
-        for buffer, kept in zip(self.model.buffers(), before, strict=True):
-            buffer.copy_(kept)
-
     def _update_topology(self, batch: Tensor) -> None:
         """The update that is due after the steps done; a gradient is that of the next batch."""
         self._sums.settle(self.step, self._failure)
-        if self._method.needs == "gradient":
-            with self._buffers_kept():
-                self._backward(batch)
-        states = {layer.name: self._state(layer) for layer in self.connections.masked}
-        numbers = {layer.name: index for index, layer in enumerate(self.layers)}
-        changes = self._method.update(
-            states,
-            self._schedule.fraction(self.step),
-            lambda name: self._streams.for_topology(Purpose.GROWTH, self.step, numbers[name]),
-        )
-        for layer in self.connections.masked:
-            change = changes[layer.name]
-            self._sums.changed += self.connections.change(layer, change)
-            fan_in = positions.fan_in(self.connections.of(layer), layer.shape)
-            new_weights = self._method.new_weights(
-                self._streams.for_weights(Purpose.NEW_WEIGHTS, self.step, numbers[layer.name]),
-                fan_in[change.grown // layer.shape[1]],
-            )
-            self.parameters.change(layer.name, change, new_weights, self.optimizer.slots)
-        if self._early is not None:
-            self._rewind()
-
-    def _state(self, layer: Layer) -> LayerState:
-        connected = self.connections.of(layer)
-        scores: Scores | None = None
-        if self._method.needs == "gradient":
-            scores = self.parameters.scores(layer.name, self.parameters.gradients)
-        elif self._momentum is not None:
-            scores = self.parameters.scores(layer.name, self._momentum)
-        return LayerState(
-            layer.shape,
-            connected,
-            self.parameters.weights(layer.name, connected),
-            self.connections.ever[layer.name],
-            scores,
-        )
-
-    def _remember(self) -> None:
-        if self.step == self._rewinds_to:
-            self._early = self.parameters.values.clone()
-
-    def _rewind(self) -> None:
-        """Back to the parameters of an early step, but for the connections lost since."""
-        assert self._early is not None
-        self.parameters.values.copy_(self._early)
-        self.parameters.mask_values()
-        for slot in self.optimizer.slots.values():
-            slot.zero_()
-        self.verdict.collapse.forget()
-
-    def _draw_weights(self, rule: FirstWeights, connections: Connections) -> None:
-        """First weights of every layer, exactly 0 off the mask."""
-        for index, layer in enumerate(self.layers):
-            connected = connections.of(layer)
-            rng = self._streams.for_weights(Purpose.FIRST_WEIGHTS, index)
-            weight = self.model.weight(layer.name).data
-            weight.zero_()
-            drawn = torch.from_numpy(rule(connected, layer.shape, rng)).to(self.device)
-            weight.view(-1)[torch.from_numpy(connected).to(self.device)] = drawn
+        self._flops.update(len(batch), self._method.needs)
+        self._sums.changed += self._evolution.update(self.step, lambda: self._backward(batch))
+        self._flops.show(self.connections.counts())
+        if self._evolution.rewinds:
+            self.verdict.collapse.forget()
 
     def _saliency(self) -> dict[str, FloatArray]:
-        """|weight * gradient| of every weight of the layers that the method masks, flat, of the
-        dense network at its start on the first batch (Lee et al. 2019, eq. 6)."""
-        self._draw_weights(self._method.first_weights, Connections(self.layers, {}))
         batch = self.batches(epoch=0)[0]
-        names = [layer.name for layer in self._method.masked(self.layers)]
-        weights = [self.model.weight(name) for name in names]
-        with self._buffers_kept():
-            self._dropout.at(0)
-            scores = self.model(self._augment(self._tensors[0][batch], 0))
-            loss = F.cross_entropy(scores, self._tensors[1][batch])
-            gradients = torch.autograd.grad(loss, weights)
-        return {
-            name: (weight.detach() * gradient).abs().flatten().cpu().numpy()
-            for name, weight, gradient in zip(names, weights, gradients, strict=True)
-        }
+        self._flops.saliency(len(batch))
+        x = self._augment(self._tensors[0][batch], 0)
+        return dense_saliency(self._trial, self.dataset, x, self._tensors[1][batch])
 
     def _metrics(self) -> dict[str, float]:
         self._sums.settle(self.step, self._failure)
@@ -320,6 +247,7 @@ class Training:
             **self.connections.metrics(),
             "connections_changed": float(self._sums.changed),
             "learning_rate": self._learning_rate(self.step - 1),
+            **self._flops.metrics(len(self.parameters.values) - self.parameters.n_weights),
         }
 
     def _judge(self, metrics: Mapping[str, float]) -> None:
@@ -333,23 +261,12 @@ class Training:
         metrics: dict[str, float] = {}
         if len(self._split.validation):
             held_out = torch.from_numpy(self._split.validation).to(self.device)
-            loss, accuracy = self._loss_and_accuracy(x_train[held_out], y_train[held_out])
+            loss, accuracy = loss_and_accuracy(
+                self.model, x_train[held_out], y_train[held_out], self._evaluated
+            )
             metrics |= {"validation_loss": loss, "validation_accuracy": accuracy}
-        loss, accuracy = self._loss_and_accuracy(x_test, y_test)
+        loss, accuracy = loss_and_accuracy(self.model, x_test, y_test, self._evaluated)
         return metrics | {"test_loss": loss, "test_accuracy": accuracy}
-
-    @torch.no_grad()
-    def _loss_and_accuracy(self, x: Tensor, y: Tensor) -> tuple[float, float]:
-        """Mean loss and accuracy of the model as it is on samples x (n, ...), y (n,)."""
-        loss, correct = 0.0, 0
-        self.model.eval()
-        for start in range(0, len(y), self._evaluated):
-            labels = y[start : start + self._evaluated]
-            scores = self.model(x[start : start + self._evaluated])
-            loss += F.cross_entropy(scores, labels, reduction="sum").item()
-            correct += int((scores.argmax(dim=1) == labels).sum())
-        self.model.train()
-        return loss / len(y), correct / len(y)
 
     def _failure(self, what: str, value: float, step: int) -> TrainingFailed:
         epoch = (step - 1) // self.steps_per_epoch + 1
@@ -373,9 +290,9 @@ class Training:
             "buffers": {name: buffer.cpu().clone() for name, buffer in self.model.named_buffers()},
             "connections": self.connections.state_dict(),
             "sums": self._sums.state_dict(),
+            "flops": self._flops.state_dict(),
             "verdict": self.verdict.state_dict(),
-            "momentum": None if self._momentum is None else self._momentum.cpu().clone(),
-            "early": None if self._early is None else self._early.cpu().clone(),
+            **self._evolution.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -392,14 +309,14 @@ class Training:
         for name, buffer in self.model.named_buffers():
             buffer.copy_(state["buffers"][name])
         self.connections.load_state_dict(state["connections"])
+        self._flops.load_state_dict(state["flops"])
+        self._flops.show(self.connections.counts())
         connected = self.connections.connected()
-        self.parameters.show(connected)
+        self.parameters.show(connected, self.optimizer.slots)
         self.parameters.expand(self.parameters.values, state["values"], connected)
         for name, slot in self.optimizer.slots.items():
             self.parameters.expand(slot, state["slots"][name], connected)
-        if self._momentum is not None:
-            self._momentum.copy_(state["momentum"])
-        self._early = None if state["early"] is None else state["early"].to(self.device)
+        self._evolution.load_state_dict(state)
         self.verdict.load_state_dict(state["verdict"])
         self._sums = EpochSums()
         self._sums.load_state_dict(state["sums"])

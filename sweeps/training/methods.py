@@ -83,6 +83,10 @@ class Dense:
         """
         return {}
 
+    def most(self, layers: Sequence[Layer]) -> dict[str, int]:
+        """The most connections that each masked layer has at any time, about."""
+        return self.counts(layers)
+
     def start(
         self, layers: Sequence[Layer], streams: Streams, saliency: Saliency
     ) -> dict[str, Positions]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod
 from typing import Annotated, Literal
 
@@ -12,7 +13,9 @@ from torch import Tensor, nn
 
 from sweeps.training.dropout import Dropout
 from sweeps.training.layers import Layer, linear
+from sweeps.training.positions import Positions
 from sweeps.training.settings import Settings
+from sweeps.training.sparse_linear import SparseLinear
 from sweeps.training.streams import Purpose, Streams
 
 Width = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -53,16 +56,24 @@ class SReLU(nn.Module):
 
 
 class MLP(nn.Module):
-    """Linear layers with an activation between them; the last one gives the class scores."""
+    """Linear layers with an activation between them; the last one gives the class scores.
+
+    ``sparse``: the layers that are made of their connections alone, and their sorted positions.
+    """
 
     Settings = MLPSettings
+    takes_sparse = True
 
-    def __init__(self, settings: MLPSettings, input_shape: tuple[int, ...], n_classes: int) -> None:
+    def __init__(
+        self,
+        settings: MLPSettings,
+        input_shape: tuple[int, ...],
+        n_classes: int,
+        sparse: Mapping[str, Positions] | None = None,
+    ) -> None:
         super().__init__()
         layers = self.layers(settings, input_shape, n_classes)
-        self.linear = nn.ModuleDict(
-            {layer.name: linear(layer.shape[1], layer.shape[0]) for layer in layers}
-        )
+        self.linear = nn.ModuleDict({layer.name: _linear(layer, sparse or {}) for layer in layers})
         self.activation = nn.ModuleDict()
         if settings.activation == "srelu":
             self.activation.update({layer.name: SReLU(layer.shape[0]) for layer in layers[:-1]})
@@ -106,3 +117,9 @@ class MLP(nn.Module):
                 x = self.activation[name](x) if self.activation else F.relu(x)
                 x = self.dropout[name](x)
         return x
+
+
+def _linear(layer: Layer, sparse: Mapping[str, Positions]) -> nn.Module:
+    if layer.name in sparse:
+        return SparseLinear(layer.shape, sparse[layer.name])
+    return linear(layer.shape[1], layer.shape[0])

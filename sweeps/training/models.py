@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from torch import nn
 
+from sweeps.training.entries import Registry
 from sweeps.training.layers import Layer, Model, Role
 from sweeps.training.lenet import LeNet
 from sweeps.training.mlp import MLP
@@ -13,4 +13,10 @@ from sweeps.training.vgg import VGG
 
 __all__ = ["MODELS", "Layer", "Model", "Role"]
 
-MODELS: Mapping[str, Any] = {"mlp": MLP, "lenet": LeNet, "vgg": VGG, "resnet": ResNet}
+MODELS = Registry(
+    "model",
+    "toposweep.models",
+    {"mlp": MLP, "lenet": LeNet, "vgg": VGG, "resnet": ResNet},
+    base=nn.Module,
+    needs=("layers", "weight", "draw_activations"),
+)

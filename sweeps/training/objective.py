@@ -69,3 +69,17 @@ class Objective:
         if not self._settings.mixed_precision:
             return nullcontext()
         return torch.autocast("cuda", torch.bfloat16)
+
+
+@torch.no_grad()
+def loss_and_accuracy(model: nn.Module, x: Tensor, y: Tensor, at_once: int) -> tuple[float, float]:
+    """Mean loss and accuracy on samples x (n, ...), y (n,), ``at_once`` of them at a time."""
+    loss, correct = 0.0, 0
+    model.eval()
+    for start in range(0, len(y), at_once):
+        labels = y[start : start + at_once]
+        scores = model(x[start : start + at_once])
+        loss += F.cross_entropy(scores, labels, reduction="sum").item()
+        correct += int((scores.argmax(dim=1) == labels).sum())
+    model.train()
+    return loss / len(y), correct / len(y)

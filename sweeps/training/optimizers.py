@@ -10,15 +10,15 @@ What is the same for all of them stands elsewhere: the learning rate of each ste
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import Field
 from torch import Tensor
 
+from sweeps.training.entries import Registry
 from sweeps.training.learning_rates import Rate, RateSettings
 from sweeps.training.objective import ObjectiveSettings
-from sweeps.training.parameters import MaskedParameters
+from sweeps.training.parameters import Parameters
 from sweeps.training.settings import Settings
 from sweeps.training.stopping import PatienceSettings
 
@@ -80,7 +80,7 @@ class SGD:
 
     Settings = SGDSettings
 
-    def __init__(self, settings: SGDSettings, parameters: MaskedParameters) -> None:
+    def __init__(self, settings: SGDSettings, parameters: Parameters) -> None:
         self.settings = settings
         self.parameters = parameters
         self.slots = {name: parameters.new_slot() for name in self.slot_names(settings)}
@@ -122,9 +122,7 @@ class Adam:
     Settings: ClassVar[type[OptimizerSettings]] = AdamSettings
     eps = 1e-8
 
-    def __init__(
-        self, settings: AdamSettings | AdamWSettings, parameters: MaskedParameters
-    ) -> None:
+    def __init__(self, settings: AdamSettings | AdamWSettings, parameters: Parameters) -> None:
         self.settings = settings
         self.parameters = parameters
         self.slots = {name: parameters.new_slot() for name in self.slot_names(settings)}
@@ -169,10 +167,16 @@ class AdamW(Adam):
         self.parameters.values[:n].mul_(1 - lr * self.settings.weight_decay)
 
 
-OPTIMIZERS: Mapping[str, Any] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
+OPTIMIZERS = Registry(
+    "optimizer",
+    "toposweep.optimizers",
+    {"sgd": SGD, "adam": Adam, "adamw": AdamW},
+    needs=("slot_names", "step"),
+    settings=OptimizerSettings,
+)
 
 
-def _add_decay(parameters: MaskedParameters, weight_decay: float) -> None:
+def _add_decay(parameters: Parameters, weight_decay: float) -> None:
     if weight_decay:
         n = parameters.n_weights
         parameters.gradients[:n].add_(parameters.values[:n], alpha=weight_decay)

@@ -6,15 +6,18 @@ networks that is most of the time of a step. Layers keep their own views.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sweeps.training import positions
 from sweeps.training.masking import Change
 from sweeps.training.positions import Positions
-from sweeps.training.rules import FloatArray
+from sweeps.training.rules import FloatArray, Scores
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,46 @@ class MatrixScores:
     def rows(self, start: int, stop: int) -> FloatArray:
         part: FloatArray = self.values[start * self.n_in : stop * self.n_in].cpu().numpy()
         return part.reshape(stop - start, self.n_in)
+
+
+class Parameters(Protocol):
+    """What the loop and the optimisers ask of either kind; see ``MaskedParameters`` and
+    ``SparseParameters``. ``values`` and ``gradients`` may become other tensors by a change."""
+
+    values: Tensor
+    gradients: Tensor
+
+    @property
+    def n_masked(self) -> int: ...
+
+    @property
+    def n_weights(self) -> int: ...
+
+    def new_slot(self) -> Tensor: ...
+
+    def where(self, name: str) -> slice: ...
+
+    def show(
+        self, connected: Mapping[str, Positions], slots: MutableMapping[str, Tensor]
+    ) -> None: ...
+
+    def mask_gradients(self) -> None: ...
+
+    def weights(self, name: str, connected: Positions) -> FloatArray: ...
+
+    def scores(self, of: Tensor) -> Mapping[str, Scores]: ...
+
+    def gradient_scores(self, backward: Callable[[], object]) -> Mapping[str, Scores]: ...
+
+    def change(
+        self, name: str, change: Change, new_weights: FloatArray, slots: MutableMapping[str, Tensor]
+    ) -> None: ...
+
+    def compact(self, vector: Tensor, connected: Mapping[str, Positions]) -> Tensor: ...
+
+    def expand(
+        self, vector: Tensor, compact: Tensor, connected: Mapping[str, Positions]
+    ) -> None: ...
 
 
 class MaskedParameters:
@@ -68,7 +111,7 @@ class MaskedParameters:
             if parameter in names:
                 self._slices[names[parameter]] = slice(start, stop)
             start = stop
-        self.show(connected)
+        self.show(connected, {})
 
     def new_slot(self) -> Tensor:
         """Zeros for an optimiser, one number a parameter."""
@@ -78,8 +121,8 @@ class MaskedParameters:
         """Where a masked layer's weights lie in ``values`` and in every slot."""
         return self._slices[name]
 
-    def show(self, connected: Mapping[str, Positions]) -> None:
-        """Let these be the connections."""
+    def show(self, connected: Mapping[str, Positions], slots: MutableMapping[str, Tensor]) -> None:
+        """Let these be the connections; weights and slots are yet to be filled."""
         self._mask.zero_()
         for name, where in connected.items():
             self._mask[self._at(name, where)] = 1.0
@@ -89,21 +132,24 @@ class MaskedParameters:
         if self.n_masked:
             self.gradients[: self.n_masked].mul_(self._mask)
 
-    def mask_values(self) -> None:
-        """No weight where there is no connection."""
-        self.values[: self.n_masked].mul_(self._mask)
-
     def weights(self, name: str, connected: Positions) -> FloatArray:
         """The weights of a masked layer's connections, (nnz,), on the CPU."""
         values: FloatArray = self.values[self._at(name, connected)].cpu().numpy()
         return values
 
-    def scores(self, name: str, of: Tensor) -> MatrixScores:
-        """A layer's part of a vector like ``gradients[:n_masked]``."""
-        return MatrixScores(of[self._slices[name]], self._n_in[name])
+    def scores(self, of: Tensor) -> dict[str, Scores]:
+        """Each masked layer's part of a vector like ``gradients[:n_masked]``."""
+        return {
+            name: MatrixScores(of[where], self._n_in[name]) for name, where in self._slices.items()
+        }
+
+    def gradient_scores(self, backward: Callable[[], object]) -> dict[str, Scores]:
+        """The gradients of all weights of the masked layers after ``backward()``."""
+        backward()
+        return self.scores(self.gradients)
 
     def change(
-        self, name: str, change: Change, new_weights: FloatArray, slots: Mapping[str, Tensor]
+        self, name: str, change: Change, new_weights: FloatArray, slots: MutableMapping[str, Tensor]
     ) -> None:
         """Carry out one layer's change.
 
@@ -137,3 +183,19 @@ class MaskedParameters:
 
     def _at(self, name: str, where: Positions) -> Tensor:
         return torch.from_numpy(where + self._slices[name].start).to(self.values.device)
+
+
+def carried(
+    compact: Tensor, before: Mapping[str, Positions], after: Mapping[str, Positions]
+) -> Tensor:
+    """What ``compact`` gave for the connections ``before``, as it would be for ``after``: numbers
+    follow their connections, and where there was none they are 0."""
+    parts, start = [], 0
+    for name, where in before.items():
+        there = positions.contained(after[name], where)
+        found = start + np.searchsorted(where, after[name][there])
+        part = torch.zeros(len(there), dtype=compact.dtype)
+        part[torch.from_numpy(there)] = compact[torch.from_numpy(found)]
+        parts.append(part)
+        start += len(where)
+    return torch.cat([*parts, compact[start:]])

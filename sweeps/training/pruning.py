@@ -81,6 +81,9 @@ class Gmp(Static):
         self._final = self.counts(layers)
         return {layer.name: np.arange(layer.size) for layer in self.masked(layers)}
 
+    def most(self, layers: Sequence[Layer]) -> dict[str, int]:
+        return {layer.name: layer.size for layer in self.masked(layers)}
+
     def schedule(self, length: Length) -> Schedule:
         settings = self.settings
         begin = round(settings.prune_from * length.steps)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from sweeps.training.entries import Registry
 from sweeps.training.evolving import Chain, Itop, Rigl, Set, Snfs
 from sweeps.training.methods import Dense, Static
 from sweeps.training.pruning import Gmp, Lottery
 from sweeps.training.saliency import RandomPruned, Snip
 
-METHODS: Mapping[str, Any] = {
+OURS = {
     "dense": Dense,
     "static": Static,
     "set": Set,
@@ -23,3 +21,5 @@ METHODS: Mapping[str, Any] = {
     "random_pruned": RandomPruned,
     "chain": Chain,
 }
+
+METHODS = Registry("method", "toposweep.methods", OURS, base=Dense)

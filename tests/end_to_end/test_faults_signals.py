@@ -20,7 +20,7 @@ STUDY = """
 name: terminated
 data: {name: digits}
 model: {name: mlp, hidden: [500, 500]}
-method: {name: set, density: 0.1, update_every: 100it}
+method: {name: set, density: 0.3, update_every: 100it}
 optimizer: {name: sgd, lr: 0.001, batch_size: 1}
 epochs: 1
 snapshot_every: 200it

@@ -124,10 +124,13 @@ def _metrics(
 ) -> list[dict[str, float]]:
     top = 0.965 - 0.05 * np.exp(-12 * density) - (0.012 if method == "static" else 0.0)
     rows = []
+    flops = {"inference_flops": 2e4 * density, "dense_inference_flops": 2e4,
+             "parameters": 1e4 * density + 58, "dense_parameters": 1e4 + 58}  # fmt: skip
     for epoch in range(1, until + 1):
         accuracy = top - 0.55 * np.exp(-epoch / 1.5) + rng.normal(0, 0.003)
         rows.append(
             {"step": epoch * STEPS_PER_EPOCH, "epoch": epoch, "test_accuracy": float(accuracy),
-             "density": density, "exploration": min(1.0, density * (1 + 0.1 * epoch))}
+             "density": density, "exploration": min(1.0, density * (1 + 0.1 * epoch)), **flops,
+             "training_flops": 6e6 * epoch * density, "dense_training_flops": 6e6 * epoch}
         )  # fmt: skip
     return rows

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 from synthetic_run import (
     EPOCHS,
     STEPS_PER_EPOCH,
@@ -104,7 +105,7 @@ def test_the_page_has_every_trial_picture_and_set_of_distances(typical: Run, ind
     assert index == typical.out / "report" / "index.html"
     page = read(index)
     names = {
-        "accuracy.png", "final-accuracy.png",
+        "accuracy.png", "final-accuracy.png", "paired-differences.png", "cost.png",
         "distances-final-heatmap.png", "distances-final-embedding.png",
         "distances-all-heatmap.png", "distances-all-embedding.png", "distances-all-epochs.png",
         "distances-from-first-evolution.png", "distances-to-last-evolution.png",
@@ -119,16 +120,18 @@ def test_the_page_has_every_trial_picture_and_set_of_distances(typical: Run, ind
     assert "Not everything is here" not in page.text
 
 
-def test_the_table_of_final_accuracies_is_mean_and_deviation_over_seeds(
+def test_the_table_of_final_accuracies_is_mean_interval_and_deviation_over_seeds(
     typical: Run, index: Path
 ) -> None:
     page = read(index)
     trials = typical.trials()
     mine = trials[(trials["method_name"] == "set") & (trials["method_density"] == 0.05)]
     accuracy = 100 * mine["final_test_accuracy"].to_numpy()
-    (row,) = [row for row in page.rows if row[:2] == ["SET 5%", "3"]]
-    assert row[2:6] == [
-        f"{accuracy.mean():.2f}", f"{np.sqrt(((accuracy - accuracy.mean()) ** 2).sum() / 2):.2f}",
+    row = next(row for row in page.rows if row[:2] == ["SET 5%", "3"])
+    deviation = np.sqrt(((accuracy - accuracy.mean()) ** 2).sum() / 2)
+    half = scipy.stats.t.ppf(0.975, 2) * deviation / np.sqrt(3)
+    assert row[2:7] == [
+        f"{accuracy.mean():.2f}", f"± {half:.2f}", f"{deviation:.2f}",
         f"{accuracy.min():.2f}", f"{accuracy.max():.2f}",
     ]  # fmt: skip
 
@@ -249,7 +252,7 @@ def test_failed_stopped_and_waiting_trials_are_named_with_their_reasons(tmp_path
     states = {row[0]: row[3] for row in page.rows if re.fullmatch("[0-9a-f]{12}", row[0])}
     assert states == {done: "completed", failed: "failed", stopped: "stopped", waiting: "pending"}
     accuracies = [row[1] for row in page.rows if row[0] == "SET 10%" and row[1] != "hidden1"]
-    assert accuracies == ["1"]  # of the completed one
+    assert accuracies == ["1", "1"]  # of the completed one, and its cost
 
 
 def test_many_failures_are_listed_up_to_a_number(tmp_path: Path) -> None:
@@ -267,7 +270,7 @@ def test_one_trial_of_one_seed_has_no_spread(tmp_path: Path) -> None:
     add_distances(run, "evolution", steps="all", against="first")
     page = read(build_report(run))
     assert "no spread" in page.text
-    (row,) = [row for row in page.rows if row[:2] == ["SET 10%", "1"]]
+    row = next(row for row in page.rows if row[:2] == ["SET 10%", "1"])
     assert row[3] == "–"
 
 

@@ -2,8 +2,10 @@
 
 import copy
 import hashlib
+import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import example, given, settings
@@ -42,6 +44,14 @@ def test_a_line_says_the_value_once() -> None:
     assert refusal(distances={"final": {"where": "foo.bar()"}}).count("foo.bar()") <= 2
 
 
+def test_what_trials_are_computed_with_is_no_part_of_their_identity() -> None:
+    ids = {
+        plan_trials(study(resources={"compute": compute}))[0].trial_id
+        for compute in ("auto", "masked", "sparse")
+    }
+    assert ids == {plan_trials(study())[0].trial_id}
+
+
 def test_the_optimizer_is_sgd_unless_named() -> None:
     trial = plan_trials(study(optimizer={"lr": 0.3}))[0]
     assert trial.config["optimizer"]["name"] == "sgd"
@@ -64,10 +74,51 @@ def test_distances_that_cannot_be_are_refused_before_training(spec: dict, parts:
         assert part in str(caught.value)
 
 
-def test_every_built_in_study_plans() -> None:
-    assert "quickstart" in builtin_names()
-    for name in builtin_names():
-        assert plan_trials(load_study(name))
+@pytest.fixture(scope="module")
+def few_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """IDX files of MNIST's shapes with few images, so that nothing is downloaded."""
+    folder = tmp_path_factory.mktemp("idx")
+    for part, n in (("train", 160), ("t10k", 10)):
+        for kind, shape in (("images-idx3", (n, 28, 28)), ("labels-idx1", (n,))):
+            head = struct.pack(f">BBBB{len(shape)}I", 0, 0, 8, len(shape), *shape)
+            content = np.arange(np.prod(shape)) % 10
+            (folder / f"{part}-{kind}-ubyte").write_bytes(head + content.astype("u1").tobytes())
+    return folder
+
+
+@pytest.mark.parametrize("name", builtin_names())
+def test_every_built_in_study_plans(name: str, few_images: Path) -> None:
+    data = load_study(name).data["name"]
+    overrides = [] if data == "digits" else [f"data.path={few_images}"]
+    assert plan_trials(load_study(name, overrides))
+
+
+PAPERS = ("figure-4", "random-starts", "evolution", "density", "tickets", "methods", "claim")
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_a_study_of_the_papers_has_a_twin_that_needs_no_data(name: str) -> None:
+    study, twin = load_study(name), load_study(f"{name}-small")
+    assert twin.data["name"] == "digits"
+    assert list(twin.distances) == list(study.distances)
+    assert [set(grid.lists) for grid in twin.grids()] == [set(grid.lists) for grid in study.grids()]
+
+
+def test_figure_4_has_the_papers_networks_and_epochs() -> None:
+    study = load_study("figure-4")
+    links = sorted(link for grid in study.grids() for link in grid.lists["method.link"])
+    assert links == [*range(10)]
+    epochs = [f"{epoch}ep" for epoch in (0, 10, 20, 30, 40, 50, 100, 150, 190)]
+    assert str(study.distances["epochs"].steps).split(",") == epochs
+    assert study.method["density"] == 0.006
+
+
+def test_the_claims_pairs_have_ten_seeds_that_its_search_does_not_use() -> None:
+    seeds = [set(grid.lists["seed"]) for grid in load_study("claim").grids()]
+    searched = [set(grid.lists["seed"]) for grid in load_study("claim-search").grids()]
+    assert all(len(own) >= 10 for own in seeds)
+    assert not set.union(*seeds) & set.union(*searched)
+    assert load_study("claim-search").data["validation"] > 0
 
 
 def test_a_resolved_study_reads_back_as_itself() -> None:
@@ -136,6 +187,15 @@ def test_a_resolved_study_reads_back_as_itself() -> None:
             ["space.seed.randint"],
         ),
         ({"resources": {"threads": 100_000}}, ["resources.threads", "100000"]),
+        ({"resources": {"compute": "fast"}}, ["resources.compute", "fast", "sparse"]),
+        (
+            {"resources": {"compute": "sparse"}, "space": {"method.name": ["set", "snfs"]}},
+            ["resources.compute", "sparse", "snfs", "momentum"],
+        ),
+        (
+            {"resources": {"compute": "sparse", "gpu": 0.1}},
+            ["resources.compute", "sparse", "GPU", "masked"],
+        ),
         ({"search": {"metric": "validation_loss", "mode": "max"}}, ["search", "max", "minimised"]),
         ({"search": {"algorithm": "optuna"}}, ["search.algorithm", "space"]),
         ({"scheduler": {"name": "asha", "grace_period": 9}}, ["scheduler.grace_period", "9"]),

@@ -60,6 +60,19 @@ def test_snapshots_in_the_middle_of_an_epoch(small: Small, begin: Begin) -> None
     assert run.masks.index()["step"].drop_duplicates().tolist() == expected
 
 
+def test_each_round_of_a_lottery_ends_with_a_snapshot_of_its_ticket(
+    small: Small, begin: Begin
+) -> None:
+    method = {"name": "lottery", "density": 0.25, "rounds": 2}
+    run, (task,) = begin(small(method=method, epochs=6, snapshot_every="6ep"))
+    run_trial(task)
+    index = run.masks.index(with_config=False)
+    hidden = index[index["layer"] == "hidden_1"].set_index("step")["nnz"]
+    per_epoch = task_steps(run, task)
+    assert hidden.index.tolist() == [0, 2 * per_epoch, 4 * per_epoch, 6 * per_epoch]
+    assert hidden.tolist() == [1024, 1024, 512, 256]
+
+
 @pytest.mark.parametrize("method", [{"name": "dense"}, {"name": "static"}, {"name": "set"}])
 @pytest.mark.parametrize("checkpoint_every", ["1ep", "2ep", "5it"])
 def test_a_trial_that_died_ends_as_one_that_did_not(
@@ -113,6 +126,24 @@ def test_dying_at_any_step_loses_and_doubles_nothing(
     assert_equal_runs(run, undisturbed)
 
 
+@pytest.mark.parametrize("method", [{"name": "set"}, {"name": "rigl"}, {"name": "gmp"}])
+def test_by_connections_alone_a_trial_that_died_ends_as_one_that_did_not(
+    small: Small, begin: Begin, method: dict[str, Any]
+) -> None:
+    if method["name"] != "set":
+        method = {**method, "update_every": "6it"}
+    resources = {"compute": "sparse"}
+    study = small(method=method, checkpoint_every="5it", snapshot_every="4it", resources=resources)
+    undisturbed, (task,) = begin(study, "undisturbed")
+    run_trial(task)
+    run, (task,) = begin(study, "disturbed")
+    trial = Trial(task)
+    assert trial.training.compute == "sparse"
+    trial.step()
+    run_trial(task)
+    assert_equal_runs(run, undisturbed)
+
+
 STOPS_EARLY = {"name": "sgd", "lr": 0.5, "batch_size": 128, "patience": 2}
 
 
@@ -157,6 +188,21 @@ def test_a_trial_that_died_stops_early_where_it_would_have(
         assert not run.weights_path(task.trial_id).exists()
     run_trial(task)
     assert_equal_runs(run, undisturbed)
+
+
+def test_a_trial_goes_on_by_connections_alone_where_it_began_with_masks(
+    small: Small, begin: Begin
+) -> None:
+    whole, (task,) = begin(small(), "whole")
+    run_trial(task)
+    run, (task,) = begin(small(), "changed")
+    Trial(task).step()
+    run_trial(replace(task, compute="sparse"))
+    one, other = (r.metrics.load()["test_loss"].to_numpy() for r in (whole, run))
+    np.testing.assert_allclose(one, other, rtol=1e-3)
+    a, b = (load_file(r.weights_path(task.trial_id)) for r in (whole, run))
+    for name, values in a.items():
+        np.testing.assert_allclose(values, b[name], rtol=1e-2, atol=1e-4)
 
 
 def test_stopping_early_is_the_trials_own_end(small: Small, begin: Begin) -> None:
