@@ -320,8 +320,8 @@ def test_damage_in_a_file_that_does_not_count_costs_no_training(small: Small, be
     run, (task,) = begin(small())
     zombie = Trial(task)
     zombie.step()
+    heir = Trial(task)  # goes on from the end of the first epoch
     with pytest.raises(FencedError):
-        heir = Trial(task)  # goes on from the end of the first epoch
         zombie.step()
     run_to_end(heir)
     run.write_record(replace(run.record(task.trial_id), state="completed"))

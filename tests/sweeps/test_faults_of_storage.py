@@ -1,4 +1,4 @@
-"""Storage that fails for a moment, between one call and the next: nothing is lost or undone by it."""
+"""Storage that fails between one call and the next: nothing is lost or undone by it."""
 
 import errno
 import os
@@ -12,8 +12,8 @@ import pytest
 
 from storage import InputError, MaskStore, Run, filesystem, retrying
 from storage.lock import RunLock
-from sweeps.faults import StorageFailed
 from sweeps import record_keeper
+from sweeps.faults import StorageFailed
 from sweeps.progress import Counts
 from sweeps.record_keeper import RecordKeeper
 from sweeps.study import Study
@@ -76,9 +76,12 @@ def test_a_driver_whose_write_had_to_wait_does_not_undo_its_successors(
         write(path, data)
 
     monkeypatch.setattr(filesystem, "write_file", cut_off)
-    with RunLock(run.out, "run") as lock, retrying.checking(lock.check):
-        with pytest.raises(InputError, match="taken over"):
-            run.write_record(replace(record, state="running"))
+    with (
+        RunLock(run.out, "run") as lock,
+        retrying.checking(lock.check),
+        pytest.raises(InputError, match="taken over"),
+    ):
+        run.write_record(replace(record, state="running"))
     assert run.record(task.trial_id).state == "completed"
 
 

@@ -12,13 +12,13 @@ from storage.filesystem import write_atomic
 from storage.masks import LayerMask
 from storage.records import TrialRecord
 from storage.runs import Run
+from sweeps import shipped_data
 from sweeps.checks import check_distances
 from sweeps.estimate import trial_costs
 from sweeps.plan import plan_trials
 from sweeps.report_data import read_run
 from sweeps.report_structure import structure_section
 from sweeps.sections import section_schema
-from sweeps import shipped_data
 from sweeps.shipped_data import data_folder, needed_data, ship_data
 from sweeps.study import Study, check_study
 from sweeps.training import load_dataset
@@ -153,9 +153,10 @@ def test_cifar10_is_shipped_whole_to_nodes_that_lack_it(
         copied.append(path)
         write_atomic(path, content)
 
-    with monkeypatch.context() as dying, pytest.raises(SystemExit):
+    with monkeypatch.context() as dying:
         dying.setattr(shipped_data, "write_atomic", killed)
-        ship_data(run, [needed])
+        with pytest.raises(SystemExit):
+            ship_data(run, [needed])
     assert data_folder(run, needed.checksum, str(cifar_folder)) == str(cifar_folder)
     size = sum(file.stat().st_size for file in needed.files())
     assert ship_data(run, [needed]) == size - sum(path.stat().st_size for path in copied)
