@@ -265,6 +265,9 @@ def _open_store(bucket: str) -> Any:
     """The client of a bucket, one a process."""
     from obstore.store import from_url
 
+    for name in filter(environ.get, _IN_HEADERS):
+        if not environ[name].isprintable():  # the client would panic, with a page of its stack
+            raise InputError(f"{name}: line breaks are not allowed in it")
     endpoint = next((environ[name] for name in _ENDPOINTS if environ.get(name)), "")
     try:
         return from_url(
@@ -282,6 +285,7 @@ def _open_store(bucket: str) -> Any:
         raise InputError(f"{bucket}: {_shown(error)}") from None
 
 
+_IN_HEADERS = ("AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN")
 _ENDPOINTS = (
     "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT",
     "AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT",

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from storage import Run
-from storage import retrying
+from storage import Run, retrying
 from sweeps.cli import main
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -229,6 +228,21 @@ def test_storage_that_is_away_gives_code_1(
     code, _, complaint = cli(command, "s3://away/out")
     assert code == 1
     assert "s3://away/out/run.json" in one_line(complaint)
+
+
+@pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN"])
+def test_credentials_with_a_line_break_cost_one_line_that_does_not_show_them(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(retrying, "GIVE_UP_AFTER_S", 0.0)
+    for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION"):
+        monkeypatch.setenv(key, "secret")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv(name, "secret\n")
+    code, _, complaint = cli("verify", f"s3://{name.lower().replace('_', '-')}/out")
+    assert code == 2
+    assert name in one_line(complaint)
+    assert "secret" not in complaint
 
 
 def test_studies_and_schema_are_printed(cli: Cli) -> None:
