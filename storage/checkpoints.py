@@ -10,12 +10,14 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from storage.attempts import Claim, entitled
 from storage.errors import CorruptFile, InputError
 from storage.filesystem import AnyPath, names_in, read_bytes, write_atomic
 from storage.records import read_record
+from storage.retrying import retried
 from storage.trial_ids import is_trial_id
 
 WEIGHTS = "weights.safetensors"  # a trial's final ones
@@ -69,7 +71,7 @@ def prune_checkpoints(folder: AnyPath, claims: Sequence[Claim], keep: int) -> No
     kept = set(list_checkpoints(folder, claims)[:keep])
     for checkpoint in _files(folder):
         if checkpoint not in kept:
-            checkpoint.path.unlink(missing_ok=True)
+            retried(partial(checkpoint.path.unlink, missing_ok=True))
 
 
 def verify_checkpoints(out: AnyPath) -> list[CorruptFile]:

@@ -18,6 +18,7 @@ from storage.layout import StagedFile
 from storage.lock import RunLock
 from storage.mask_rows import INDEX_COLUMNS, LayerMask, check_rows, mask_rows, place_of, rows_of
 from storage.records import config_table
+from storage.retrying import retried
 from storage.schema import MASK_PAYLOAD, MASK_SCHEMA
 from storage.staged import Damage, StagedTable, TableKind
 from storage.trial_ids import check_trial_id
@@ -90,7 +91,7 @@ class MaskStore:
         rows = mask_rows(check_trial_id(trial_id), study, step, epoch, attempt, layers)
         path = self._table.staged_path(trial_id, step, attempt)
         file = StagedFile(path, trial_id, step, attempt)
-        if path.exists() and self._is_committed(file, rows):
+        if retried(path.exists) and self._is_committed(file, rows):
             return path
         size = self._table.commit(path, pa.Table.from_pylist(rows, schema=MASK_SCHEMA))
         self.written = Written(self.written.snapshots + 1, self.written.bytes + size)

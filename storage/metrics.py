@@ -15,6 +15,7 @@ from storage.filesystem import AnyPath, Location
 from storage.layout import StagedFile
 from storage.lock import RunLock
 from storage.records import config_table
+from storage.retrying import retried
 from storage.schema import METRIC_KEYS, check_key, metric_schema
 from storage.staged import StagedTable, TableKind
 from storage.trial_ids import check_trial_id
@@ -64,7 +65,7 @@ class MetricStore:
             raise InputError(f"metrics of trial {trial_id}: two rows have the same step: {steps}")
 
         path = self._table.staged_path(trial_id, steps[-1], attempt)
-        while path.exists():
+        while retried(path.exists):
             committed = self._committed_steps(StagedFile(path, trial_id, steps[-1], attempt))
             checked = [row for row in checked if row["step"] not in committed]
             if not checked:

@@ -6,10 +6,10 @@ Every page and the footer carry a checksum, and every way in which reading fails
 """
 
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +18,8 @@ from storage.errors import CorruptFile
 from storage.filesystem import AnyPath, cannot_be_read, open_input
 from storage.footers import FOOTER_KEY, UNSEALED, SealingSink, Sink, check_footer
 from storage.retrying import retried
+
+T = TypeVar("T")
 
 ZSTD_LEVEL = 3
 # Level 15 takes 10% off the lists of the published masks (0.6% density) for half a millisecond
@@ -84,7 +86,28 @@ def open_parquet(path: AnyPath, footer: pq.FileMetaData | None = None) -> Iterat
         FileNotFoundError: it is not there; `filename` is its path.
         CorruptFile: it cannot be read.
     """
-    with reading(path), _source(path) as source:
+    with reading(path), _opened(path, footer) as file:
+        yield file
+
+
+def read_parquet(path: AnyPath, read: Callable[[pq.ParquetFile], T]) -> T:
+    """What `read` gives of an open file, called again while the storage is away.
+
+    Raises:
+        FileNotFoundError, CorruptFile: as `open_parquet`.
+    """
+
+    def once() -> T:
+        with _opened(path) as file:
+            return read(file)
+
+    with reading(path):
+        return retried(once)
+
+
+@contextmanager
+def _opened(path: AnyPath, footer: pq.FileMetaData | None = None) -> Iterator[pq.ParquetFile]:
+    with _source(path) as source:
         if footer is None:
             check_footer(path, source)
         yield pq.ParquetFile(source, metadata=footer, page_checksum_verification=True)

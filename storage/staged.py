@@ -18,7 +18,7 @@ from storage.errors import CorruptFile, InputError
 from storage.filesystem import AnyPath, Location, for_each, write_atomic
 from storage.layout import StagedFile, TableFolder
 from storage.manifest import Part, read_manifest
-from storage.parquet import open_parquet, write_table
+from storage.parquet import read_parquet, write_table
 from storage.rows import Chunk, chunk_of_table, count_rows
 from storage.schema import KEY_COLUMNS, check_schema
 
@@ -212,9 +212,12 @@ class StagedTable(TableFolder):
             FileNotFoundError: it has been compacted.
             CorruptFile: it is not what was written.
         """
-        with open_parquet(file.path) as source:
+
+        def read(source: pq.ParquetFile) -> pa.Table:
             self._check_schema(file.path, source.schema_arrow)
-            table = source.read(columns=columns, use_threads=False)  # too small to share
+            return source.read(columns=columns, use_threads=False)  # too small to share
+
+        table = read_parquet(file.path, read)
         trial_ids = table.column("trial_id").unique().to_pylist()
         attempts = table.column("attempt").unique().to_pylist()
         steps = table.column("step").unique().to_pylist()
@@ -257,18 +260,22 @@ class StagedTable(TableFolder):
             CorruptFile: it is not what was written.
         """
         path = self.compact_folder / part.file
-        with open_parquet(path) as source:
+        wanted = list(groups)
+
+        def read(source: pq.ParquetFile) -> pa.Table:
             self.check_part(part, source)
             if steps is not None:
-                groups = [
+                wanted[:] = [
                     number
                     for number in groups
                     if _may_hold(
                         source.metadata.row_group(number), steps[part.row_groups[number].trial_id]
                     )
                 ]
-            table = source.read_row_groups(list(groups), columns=columns)
-        expected = {part.row_groups[number].trial_id for number in groups}
+            return source.read_row_groups(wanted, columns=columns)
+
+        table = read_parquet(path, read)
+        expected = {part.row_groups[number].trial_id for number in wanted}
         if set(table.column("trial_id").unique().to_pylist()) != expected:
             raise CorruptFile(path, "its rows are not of the trials that the manifest says")
         return table
