@@ -86,7 +86,7 @@ class Registry(Mapping[str, Any]):
     @cached_property
     def _points(self) -> dict[str, set[EntryPoint]]:
         found: dict[str, set[EntryPoint]] = {}
-        for point in entry_points(group=self.group):
+        for point in sorted(entry_points(group=self.group)):
             found.setdefault(point.name, set()).add(point)
         return found
 

@@ -336,7 +336,7 @@ def test_an_installed_entry_point_needs_no_listing_and_never_replaces_ours(
               f"twice = {path}\nodd = {kit}\n")  # fmt: skip
     installed(tmp_path, "own_two", f"[toposweep.methods]\ntwice = {kit}.kit:Bare\n")
     methods = Registry("method", "toposweep.methods", {"dense": Dense}, base=Dense)
-    assert list(methods) == ["dense", "lowest", "twice", "odd"]
+    assert list(methods) == ["dense", "lowest", "odd", "twice"]
     assert methods["dense"] is Dense
     assert "nothing" not in methods
     assert not [m for m in sys.modules if m.startswith(kit)]  # listed, not imported
