@@ -100,8 +100,8 @@ def paired_differences(data: RunData) -> list[PairedDifference]:
         if not _comparable(first, second):
             continue
         if first.optimizer != second.optimizer and (
-            any(_comparable(first, c) for c in by_optimizer[second.method, first.optimizer])
-            or any(_comparable(second, c) for c in by_optimizer[first.method, second.optimizer])
+            any(_stands_for(c, second) for c in by_optimizer[second.method, first.optimizer])
+            or any(_stands_for(c, first) for c in by_optimizer[first.method, second.optimizer])
         ):
             continue
         # The later in the report's order minus the earlier: dense and static come first.
@@ -110,6 +110,11 @@ def paired_differences(data: RunData) -> list[PairedDifference]:
         if values:
             found.append(PairedDifference(second.label, first.label, values))
     return found
+
+
+def _stands_for(one: _Configuration, other: _Configuration) -> bool:
+    """Whether they differ in the optimiser alone, of the settings that a pair looks at."""
+    return one.alike == other.alike and one.sparsity == other.sparsity
 
 
 def _configurations(data: RunData) -> Iterator[_Configuration]:

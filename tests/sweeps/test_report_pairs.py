@@ -72,6 +72,18 @@ def test_differences_are_of_the_same_seed_and_density_and_the_seeds_that_both_ha
     assert len(found["SET 5%", "dense"].values) == 4
 
 
+def test_a_rate_of_one_density_alone_hides_no_pair_of_another_density(tmp_path: Path) -> None:
+    made = new_run(tmp_path / "out")
+    for seed in range(2):
+        add_trial(made, with_rate(configuration("dense", None, seed), 0.1))
+        add_trial(made, with_rate(configuration("static", 0.05, seed), 0.1))
+        add_trial(made, with_rate(configuration("set", 0.05, seed), 0.3))
+        add_trial(made, with_rate(configuration("set", 0.2, seed), 0.1))
+    names = {(a.split()[0], b.split()[0]) for a, b in pairs_of(made)}
+    assert names == {("static", "dense"), ("SET", "dense"), ("SET", "static")}
+    assert sum(b.startswith("dense") for _, b in pairs_of(made)) == 3
+
+
 def test_the_page_has_the_pairs_with_their_number_and_a_verdict(run: Run) -> None:
     page = read(build_report(run))
     (row,) = [row for row in page.rows if row[:2] == ["SET 5%", "static 5%"]]
