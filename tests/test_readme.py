@@ -75,7 +75,8 @@ def run_command(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
         mlflow_ui(words)
     elif words[0] == "python":
         command = [sys.executable, *words[1:]]
-        subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+        own = {k: v for k, v in os.environ.items() if k != "PYTEST_ADDOPTS"}
+        subprocess.run(command, env={**own, "PYTHONPATH": str(ROOT)}, check=True)
     elif words[0] == "make":  # what it does is what runs this test and the continuous integration
         subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, check=True, capture_output=True)
     else:

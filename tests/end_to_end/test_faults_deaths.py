@@ -34,6 +34,7 @@ resources: {max_failures: 1}
 """
 
 
+@pytest.mark.cluster
 def test_a_trial_whose_process_dies_each_time_fails_with_its_reason_and_the_rest_completes(
     tmp_path: Path,
 ) -> None:

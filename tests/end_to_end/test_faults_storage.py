@@ -42,6 +42,7 @@ def fill(folder: Path) -> Path:
     return ballast
 
 
+@pytest.mark.cluster
 def test_a_full_disk_stops_the_sweep_in_one_line_and_resume_goes_on(
     tmp_path: Path, small_disk: Path
 ) -> None:

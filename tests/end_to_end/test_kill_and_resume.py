@@ -53,6 +53,7 @@ def test_ctrl_c_leaves_a_run_that_resumes_and_says_how(folder: Path, peace: Run)
     assert_same_results(Run.open(out), peace)
 
 
+@pytest.mark.cluster
 def test_a_trial_whose_process_is_killed_goes_on_in_another(folder: Path, peace: Run) -> None:
     out = folder / "orphaned"
     words = ["run", str(folder / "study.yaml"), "--out", str(out)]

@@ -64,6 +64,7 @@ def test_a_run_in_an_object_store_that_is_away_for_a_while_equals_one_in_a_folde
     assert not any(SECRET.encode() in path.read_bytes() for path, _ in walk_files(remote.out))
 
 
+@pytest.mark.cluster
 def test_a_scheduler_may_stop_trials_of_a_run_in_an_object_store(
     bucket: str, tmp_path: Path
 ) -> None:
