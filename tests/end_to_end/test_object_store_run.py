@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from storage import Run, load_distances
 from storage.filesystem import names_in, run_folder, walk_files
