@@ -33,6 +33,7 @@ from storage.retrying import may_pass
 
 RENEW_EVERY_S = 10.0
 EXPIRES_AFTER_S = 60.0
+TAKEN_OVER = "another process has taken over the lock of this run"
 LOOK_EVERY_S = 1.0  # of who waits for a sign of life
 
 
@@ -71,6 +72,9 @@ class RunLock:
         out: the run's folder; made if need be.
         purpose: what for, for the message that others get.
 
+    Attributes:
+        on_lost: called from a thread once it is seen that another has taken over.
+
     Raises:
         InputError: on entering: somebody else holds it.
     """
@@ -79,6 +83,7 @@ class RunLock:
         self.out = run_folder(out)
         self.purpose = purpose
         self.generation = 0
+        self.on_lost: Callable[[], object] = lambda: None
         self._folder = self.out / "lock"
         self._stop = threading.Event()
         self._renewer: threading.Thread | None = None
@@ -140,7 +145,7 @@ class RunLock:
         did not answer.
         """
         if not self._is_mine():
-            raise InputError(f"{self.out}: another process has taken over the lock of this run")
+            raise InputError(f"{self.out}: {TAKEN_OVER}")
 
     def _is_mine(self) -> bool:
         return self.generation > 0 and max(self._generations(), default=0) == self.generation
@@ -149,6 +154,7 @@ class RunLock:
         while not self._stop.wait(RENEW_EVERY_S):
             with suppress(OSError):  # the next renewal may succeed; check() tells when it was late
                 if not self._write():
+                    self.on_lost()
                     return
 
     def _write(self, released: bool = False) -> bool:

@@ -12,7 +12,7 @@ from cluster import ClusterFailed, resolve_address
 from storage.distance_store import check_distance_name
 from storage.errors import InputError
 from storage.filesystem import AnyPath, Location, write_atomic
-from storage.lock import RunLock, outwait
+from storage.lock import TAKEN_OVER, RunLock, outwait
 from storage.retrying import checking
 from storage.runs import Run
 from storage.tracking import SyncResult, Tracker, redacted, resolve_uri, sync
@@ -121,6 +121,8 @@ def run_job(
     request.begun = (job.folder / "run.json").exists()
     outwait(job.folder, progress.note)
     with RunLock(job.folder, purpose="run") as lock, checking(lock.check):
+        # Nothing that the other one does wakes a driver that waits for a trial of its own.
+        lock.on_lost = lambda: request.lose(f"{job.folder}: {TAKEN_OVER}")
         check_out(study, job.folder, job.trials)  # once more: now nobody else changes it
         run = open_run(study, job.folder, job.trials, retry_failed)
         request.begun = True
@@ -196,6 +198,8 @@ def distances_job(
         RunLock(run.out, purpose="distances") as lock,
         reached(address, request=request) as cluster,
     ):
+        if request is not None:
+            lock.on_lost = lambda: request.lose(f"{run.out}: {TAKEN_OVER}")
         check_distances_stage(cluster, run)
         for key, spec in wanted.items():
             with progress.pairs(key) as on_pairs:

@@ -104,6 +104,21 @@ def test_a_released_lock_is_free_and_generations_only_rise(tmp_path):
             lock.check()
 
 
+def test_a_holder_whose_lock_was_taken_is_told_although_it_asks_for_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("storage.lock.RENEW_EVERY_S", 0.05)
+    told = threading.Event()
+    with RunLock(tmp_path, purpose="run") as sleeper:
+        sleeper.on_lost = told.set
+        time.sleep(0.2)
+        assert not told.is_set()
+        path = newest(tmp_path)
+        path.with_name(f"{int(path.stem) + 1:0{len(path.stem)}d}.json").write_bytes(
+            path.read_bytes()
+        )
+        assert told.wait(10)
+    assert told.is_set()
+
+
 def test_an_error_inside_releases_it(tmp_path):
     with pytest.raises(RuntimeError), RunLock(tmp_path, purpose="run"):
         raise RuntimeError
