@@ -56,6 +56,8 @@ class LeaveRequest:
         self._patient = False
         self._raised = False
         self._timer: threading.Timer | None = None
+        self._over = False
+        self._ending = threading.Lock()  # else a signal could come after its handler has gone
 
     @property
     def asked(self) -> bool:
@@ -80,11 +82,14 @@ class LeaveRequest:
 
     def lose(self, why: str) -> None:
         """Leave at once, from any thread: what the job needs is gone."""
-        self._ask(why, CUT_SHORT, LEAVE_LOST_WITHIN_S)
-        self._patient = False
-        main = threading.main_thread().ident
-        if main is not None and signal.getsignal(signal.SIGTERM) == self._on_signal:
-            signal.pthread_kill(main, signal.SIGTERM)
+        with self._ending:
+            if self._over:
+                return  # it has found out by itself
+            self._ask(why, CUT_SHORT, LEAVE_LOST_WITHIN_S)
+            self._patient = False
+            main = threading.main_thread().ident
+            if main is not None and signal.getsignal(signal.SIGTERM) == self._on_signal:
+                signal.pthread_kill(main, signal.SIGTERM)
 
     def listen(self) -> None:
         """Have SIGTERM ask; once more after whatever takes signals for itself, as `ray.init`."""
@@ -93,8 +98,12 @@ class LeaveRequest:
 
     def forget(self) -> None:
         """The job has been left in time."""
-        if self._timer is not None:
-            self._timer.cancel()
+        try:
+            with self._ending:  # which the signal that is on its way may interrupt
+                self._over = True
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         if not self.asked:
